@@ -1,0 +1,38 @@
+# rbox is built without cgo into one static file. `make help` lists the targets.
+
+GO      ?= $(or $(shell command -v go),$(CURDIR)/.go/bin/go)
+VERSION ?= $(or $(shell git describe --tags --always 2>/dev/null),dev)
+
+# The small second executable, which rbox embeds (go:embed needs it first).
+STAGEBIN := userns/container/stagebin/stage
+
+export CGO_ENABLED := 0
+
+.PHONY: all build deps test bench demo fmt clean help
+
+all: build
+
+build: ## bin/rbox
+	@$(GO) build -trimpath -ldflags '-s -w' -o $(STAGEBIN) ./cmd/stage
+	@$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/rbox ./cmd/rbox
+
+deps: ## install the Debian packages that rbox, its tests and its benchmarks use
+	@GO='$(GO)' tests/deps.sh
+
+test: deps build ## install what tests need, then run every check and test
+	@$(GO) run ./tests/runner -skips tests/skips.txt $(if $(SUMMARY),-summary '$(SUMMARY)')
+
+bench: deps build ## measure rbox beside crun, bubblewrap and podman, as an unprivileged user
+	@$(GO) run ./tests/bench
+
+demo: deps build ## pull an image and run a container as an unprivileged user
+	@$(GO) run ./tests/demo
+
+fmt: ## gofmt everything
+	@gofmt -l -w cmd userns idmap rootfs slirp cgroupv2 tests
+
+clean: ## delete what make built
+	rm -rf bin $(STAGEBIN)
+
+help:
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
