@@ -1,6 +1,9 @@
 package idmap
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // maxLines is how many lines a map may have (user_namespaces(7), Linux 4.15).
 const maxLines = 340
@@ -30,7 +33,7 @@ func arrange(own uint32, ranges, within []Range, pageSize int) (maps []Mapping, 
 			}
 			m := Mapping{uint32(next), part.Start, part.Count}
 			next += uint64(part.Count)
-			if last := &maps[len(maps)-1]; len(maps) > 1 && joins(*last, m) {
+			if last := &maps[len(maps)-1]; len(maps) > 1 && joins(*last, m) && !begins(within, m.Outside) {
 				size -= len(last.append(nil))
 				last.Count += m.Count
 				size += len(last.append(nil))
@@ -53,6 +56,12 @@ func arrange(own uint32, ranges, within []Range, pageSize int) (maps []Mapping, 
 func joins(a, b Mapping) bool {
 	return uint64(a.Outside)+uint64(a.Count) == uint64(b.Outside) &&
 		uint64(a.Inside)+uint64(a.Count) == uint64(b.Inside)
+}
+
+// begins tells whether one of rs starts at id: the kernel wants each line of
+// a map within one line of the parent's, however well those join.
+func begins(rs []Range, id uint32) bool {
+	return slices.ContainsFunc(rs, func(r Range) bool { return r.Start == id })
 }
 
 // intersect returns the parts of r that lie in within, in the order of within.
