@@ -1,0 +1,70 @@
+// Package tests runs rbox end to end, as an unprivileged account.
+package tests
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"testing"
+	"time"
+
+	"rbox/tests/account"
+	"rbox/tests/images"
+)
+
+// run is what all tests of one run share; TestMain makes it and nothing changes it.
+var run struct {
+	top    string // the repository
+	dir    string // everybody can walk through it; short, for sockets below it
+	bin    string // a copy of rbox that the accounts can execute
+	alpine string // root file system, tar.gz
+	real   bool   // whether alpine is Alpine's own
+	plain  account.Account
+}
+
+func TestMain(m *testing.M) {
+	os.Exit(mainStatus(m))
+}
+
+func mainStatus(m *testing.M) int {
+	if err := setUp(); err != nil {
+		fmt.Fprintln(os.Stderr, "tests: set up:", err)
+		return 1
+	}
+	defer os.RemoveAll(run.dir)
+	status := m.Run()
+	if left := leftovers(run.dir, 10*time.Second); len(left) > 0 {
+		fmt.Fprintf(os.Stderr, "tests: still there at the end:\n%s\n", strings.Join(left, "\n"))
+		status = 1
+	}
+	return status
+}
+
+func setUp() (err error) {
+	debug.SetGCPercent(200)
+	if run.top, err = filepath.Abs(".."); err != nil {
+		return err
+	}
+	if run.plain, err = account.Ensure(account.Plain); err != nil {
+		return err
+	}
+	if run.dir, err = os.MkdirTemp("/tmp", "rbt-"); err != nil {
+		return err
+	}
+	if err := os.Chmod(run.dir, 0o755); err != nil {
+		return err
+	}
+	// The account may be unable to reach the repository, say below /root.
+	run.bin = filepath.Join(run.dir, "rbox")
+	data, err := os.ReadFile(filepath.Join(run.top, "bin", "rbox"))
+	if err != nil {
+		return fmt.Errorf("%w (run make first)", err)
+	}
+	if err := os.WriteFile(run.bin, data, 0o755); err != nil {
+		return err
+	}
+	run.alpine, run.real, err = images.Alpine(run.top, run.dir)
+	return err
+}
