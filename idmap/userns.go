@@ -21,14 +21,15 @@ type NoUserNSError struct {
 
 // Causes of a NoUserNSError.
 const (
-	CauseKernel   = "kernel"   // built or booted without user namespaces
-	CauseDebian   = "sysctl"   // kernel.unprivileged_userns_clone=0 (Debian and its heirs)
-	CauseCount    = "count"    // user.max_user_namespaces reached or 0
-	CauseAppArmor = "apparmor" // kernel.apparmor_restrict_unprivileged_userns=1 (Ubuntu)
-	CauseChroot   = "chroot"   // our root is not that of a mount namespace
-	CauseSeccomp  = "seccomp"  // a filter, most often an outer container's
-	CauseUnmapped = "unmapped" // our own id does not exist in the outer namespace
-	CauseSELinux  = "selinux"  // enforcing; the policy may say no
+	CauseKernel   = "kernel"     // built or booted without user namespaces
+	CauseDebian   = "sysctl"     // kernel.unprivileged_userns_clone=0 (Debian and its heirs)
+	CauseCount    = "count"      // user.max_user_namespaces reached or 0
+	CauseAppArmor = "apparmor"   // kernel.apparmor_restrict_unprivileged_userns=1 (Ubuntu)
+	CauseChroot   = "chroot"     // our root is not that of a mount namespace
+	CauseSeccomp  = "seccomp"    // a filter, most often an outer container's
+	CauseUnmapped = "unmapped"   // our own id does not exist in the outer namespace
+	CauseCaps     = "capability" // root, but the outer container's, without CAP_SETFCAP
+	CauseSELinux  = "selinux"    // enforcing; the policy may say no
 	CauseUnknown  = "unknown"
 )
 
@@ -109,6 +110,9 @@ func explain(err error, read func(string) ([]byte, error), exe string, root bool
 	case chrooted(read):
 		e.Cause, e.Why = CauseChroot, "we are in a chroot, where the kernel allows none"
 		e.Cure = "enter the tree with pivot_root instead of chroot, for example by bwrap --bind TREE /"
+	case root && lacksSetFCap(string(status)) && errors.Is(err, unix.EPERM):
+		e.Cause, e.Why = CauseCaps, "root here lacks CAP_SETFCAP, without which root cannot be mapped"
+		e.Cure = (&RootCapsError{[]string{"CAP_SETFCAP"}}).Hint()
 	case field(string(status), "Seccomp") == "2":
 		e.Cause, e.Why = CauseSeccomp, "a seccomp filter is on us, as outer containers set one"
 		e.Cure = "start the outer container with --security-opt seccomp=unconfined --security-opt apparmor=unconfined"
@@ -163,6 +167,12 @@ func chrooted(read func(string) ([]byte, error)) bool {
 func selinuxEnforcing(read func(string) ([]byte, error)) bool {
 	b, _ := read("/sys/fs/selinux/enforce")
 	return strings.TrimSpace(string(b)) == "1"
+}
+
+// lacksSetFCap reads the effective capabilities in /proc/PID/status.
+func lacksSetFCap(status string) bool {
+	caps, err := strconv.ParseUint(field(status, "CapEff"), 16, 64)
+	return err == nil && caps&(1<<unix.CAP_SETFCAP) == 0
 }
 
 // field returns a value of /proc/PID/status.

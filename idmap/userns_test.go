@@ -42,6 +42,8 @@ func TestExplain(t *testing.T) {
 			cause: CauseChroot, hint: "pivot_root"},
 		"outer container": {err: unix.EPERM, files: map[string]string{"/proc/self/status": "Seccomp:\t2\n"},
 			cause: CauseSeccomp, hint: "--security-opt seccomp=unconfined"},
+		"root of a poor container": {err: unix.EPERM, root: true, files: map[string]string{"/proc/self/status": "CapEff:\t0000000000000cff\n"},
+			cause: CauseCaps, hint: "--cap-add SETFCAP"},
 		"unmapped": {err: unix.EPERM, files: map[string]string{"/proc/self/uid_map": "4294967290 0 1\n"},
 			cause: CauseUnmapped, hint: "map our uid"},
 		"SELinux": {err: unix.EACCES, files: map[string]string{"/sys/fs/selinux/enforce": "1"},
