@@ -1,0 +1,96 @@
+package confine
+
+import (
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// Offsets in struct seccomp_data (seccomp(2)).
+const (
+	offNr   = 0
+	offArch = 4
+	offArgs = 16 // 8 bytes an argument, the low half first on little-endian machines
+)
+
+// pretendCalls fail in a user namespace of one id and are answered with
+// success: package managers set owners and groups that do not exist here.
+var pretendCalls = map[string]struct {
+	arch  uint32
+	calls []uint32
+	mknod uint32 // 0: the machine has mknodat alone
+	at    uint32 // mknodat
+}{
+	"amd64": {
+		arch: unix.AUDIT_ARCH_X86_64,
+		// chown, fchown, lchown, setgroups, fchownat
+		calls: []uint32{92, 93, 94, 116, 260},
+		mknod: 133, at: 259,
+	},
+	"arm64": {
+		arch: unix.AUDIT_ARCH_AARCH64,
+		// fchownat, fchown, setgroups
+		calls: []uint32{54, 55, 159},
+		at:    33,
+	},
+}
+
+// Pretend returns the seccomp filter of the single-id rung: chown and its
+// like, setgroups, and mknod of a device return 0 and do nothing. All else,
+// FIFOs and regular files by mknod too, goes to the kernel.
+func Pretend() []unix.SockFilter {
+	m, ok := pretendCalls[runtime.GOARCH]
+	if !ok {
+		return nil
+	}
+	const success = unix.SECCOMP_RET_ERRNO // errno 0: the call returns 0
+	var f []unix.SockFilter
+	f = append(f,
+		load(offArch),
+		unless(m.arch, 1),
+		ret(unix.SECCOMP_RET_ALLOW),
+		load(offNr))
+	for _, nr := range m.calls {
+		f = append(f, onlyIf(nr, 1), ret(success))
+	}
+	f = append(f, deviceNode(m.at, 2)...)
+	if m.mknod != 0 {
+		f = append(f, deviceNode(m.mknod, 1)...)
+	}
+	return append(f, ret(unix.SECCOMP_RET_ALLOW))
+}
+
+// deviceNode answers call nr, whose argument arg is a file mode, with success
+// if it asks for a character or block device other than overlay's whiteout,
+// which needs no privilege.
+func deviceNode(nr, arg uint32) []unix.SockFilter {
+	body := []unix.SockFilter{
+		load(offArgs + 8*arg),
+		{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: unix.S_IFMT},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.S_IFCHR, Jt: 1},
+		onlyIf(unix.S_IFBLK, 3),
+		load(offArgs + 8*(arg+1)),
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: 0, Jt: 1},
+		ret(unix.SECCOMP_RET_ERRNO),
+		ret(unix.SECCOMP_RET_ALLOW),
+	}
+	return append([]unix.SockFilter{onlyIf(nr, uint8(len(body)))}, body...)
+}
+
+func load(offset uint32) unix.SockFilter {
+	return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
+}
+
+func ret(value uint32) unix.SockFilter {
+	return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: value}
+}
+
+// onlyIf goes on if the loaded word is k, else passes skip instructions over.
+func onlyIf(k uint32, skip uint8) unix.SockFilter {
+	return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: k, Jf: skip}
+}
+
+// unless passes skip instructions over if the loaded word is k.
+func unless(k uint32, skip uint8) unix.SockFilter {
+	return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: k, Jt: skip}
+}

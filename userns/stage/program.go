@@ -1,0 +1,230 @@
+package stage
+
+import (
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"rbox/userns"
+	"rbox/userns/confine"
+)
+
+// Ready is what only the monitor can add to a plan, once the tree is mounted.
+type Ready struct {
+	Account  Account
+	Files    []int // the program's descriptors 0, 1, 2 and on
+	InitFile int   // the executable that stays as process 1, or -1
+	JoinUser int   // an open user namespace to join, or -1
+}
+
+// Registers of the program; 0 is package userns's.
+const (
+	regCwd userns.Reg = iota + 1
+	regFile
+)
+
+// Flags returns what to clone the container's first process with.
+func (p *Plan) Flags() uintptr {
+	flags := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWCGROUP)
+	if !p.Namespaces.HostNetwork {
+		flags |= unix.CLONE_NEWNET
+	}
+	return flags
+}
+
+// Program is the life of the container's first process until it becomes the
+// user's program. It begins in the monitor's mount namespace, or a copy.
+func (p *Plan) Program(r Ready) *userns.Program {
+	c := userns.NewProgram()
+	if r.JoinUser >= 0 {
+		c.Call("join the user namespace", unix.SYS_SETNS, r.JoinUser, unix.CLONE_NEWUSER)
+		c.Fork("make the namespaces", p.Flags()|unix.CLONE_PARENT)
+	}
+	c.AwaitRelease()
+	p.enterRoot(c)
+	p.mountKernel(c)
+	p.configure(c)
+	p.hide(c)
+	leaveHost(c)
+	if p.ReadOnly {
+		c.Call("make / read-only", unix.SYS_MOUNT, 0, c.Str("/"), 0, unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, 0)
+	}
+	p.attach(c, r)
+	p.drop(c, r.Account)
+	c.Call("prctl", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL))
+	c.TellReady()
+	c.Call("chdir to "+p.Process.Cwd, unix.SYS_CHDIR, c.Str(p.Process.Cwd)).SkipIf0(regCwd)
+	c.DefaultSignals()
+	p.exec(c, r)
+	return c
+}
+
+// enterRoot makes the mounted tree a mount of this namespace's own, which
+// pivot_root(2) asks for, and stays in it.
+func (p *Plan) enterRoot(c *userns.Program) {
+	root := c.Str(p.Root.Target)
+	c.Call("bind the root file system", unix.SYS_MOUNT, root, root, 0, unix.MS_BIND|unix.MS_REC, 0)
+	c.Call("enter the root file system", unix.SYS_CHDIR, root)
+	c.Call("make its mounts private", unix.SYS_MOUNT, 0, c.Str("."), 0, unix.MS_REC|unix.MS_PRIVATE, 0)
+}
+
+// mountKernel mounts /proc, /sys and the message queues of the new namespaces.
+// A fresh proc needs one in sight that nothing covers in part, a fresh sysfs a
+// network namespace of our own; else the host's are bound, /sys read-only.
+func (p *Plan) mountKernel(c *userns.Program) {
+	const harmless = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	mount := func(kind, target string, flags int) userns.StepRef {
+		return c.Call("mount "+kind, unix.SYS_MOUNT, c.Str(kind), c.Str(target), c.Str(kind), flags, 0)
+	}
+	bind := func(source, target string) userns.StepRef {
+		return c.Call("bind "+source, unix.SYS_MOUNT, c.Str(source), c.Str(target), 0, unix.MS_BIND|unix.MS_REC, 0)
+	}
+	mount("proc", "proc", harmless).Else(func() { bind("/proc", "proc") })
+	mount("sysfs", "sys", harmless|unix.MS_RDONLY).Else(func() {
+		bind("/sys", "sys")
+		attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC}
+		c.Call("make /sys read-only", unix.SYS_MOUNT_SETATTR, atFDCWD, c.Str("sys"), unix.AT_RECURSIVE, userns.Ref(c, attr), unix.MOUNT_ATTR_SIZE_VER0).Else(func() {
+			c.Call("make /sys read-only", unix.SYS_MOUNT, 0, c.Str("sys"), 0, unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|harmless, 0)
+		})
+	})
+	mount("cgroup2", "sys/fs/cgroup", harmless|unix.MS_RDONLY).Ignore()
+	mount("mqueue", "dev/mqueue", harmless).Ignore()
+}
+
+// atFDCWD is AT_FDCWD as a system call's argument.
+const atFDCWD = ^uintptr(-unix.AT_FDCWD - 1)
+
+// configure sets what belongs to the namespaces: name, loopback, sysctls.
+func (p *Plan) configure(c *userns.Program) {
+	if p.Hostname != "" {
+		c.Call("set the host name", unix.SYS_SETHOSTNAME, c.Str(p.Hostname), len(p.Hostname))
+	}
+	if !p.Namespaces.HostNetwork {
+		c.Call("socket", unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0).Save(regFile)
+		c.Call("bring the loopback interface up", unix.SYS_IOCTL, regFile, unix.SIOCSIFFLAGS, userns.Ref(c, loopbackUp()))
+		c.Call("close", unix.SYS_CLOSE, regFile)
+	}
+	for _, kv := range p.Sysctls {
+		file := "proc/sys/" + strings.ReplaceAll(kv[0], ".", "/")
+		c.Call("open "+file, unix.SYS_OPENAT, atFDCWD, c.Str(file), unix.O_WRONLY|unix.O_CLOEXEC, 0).Save(regFile)
+		c.Call("set "+kv[0], unix.SYS_WRITE, regFile, c.Str(kv[1]), len(kv[1]))
+		c.Call("close", unix.SYS_CLOSE, regFile)
+	}
+}
+
+// ifreq is struct ifreq of netdevice(7), for flags.
+type ifreq struct {
+	name  [unix.IFNAMSIZ]byte
+	flags uint16
+	_     [22]byte
+}
+
+func loopbackUp() *ifreq {
+	r := &ifreq{flags: unix.IFF_UP}
+	copy(r.name[:], "lo")
+	return r
+}
+
+// hide covers masked paths, a file by /dev/null and a directory by an empty
+// tmpfs, and makes others read-only. What the kernel lacks is passed over.
+func (p *Plan) hide(c *userns.Program) {
+	null := c.Str("dev/null")
+	for _, name := range p.Masked {
+		target := c.Str(strings.TrimPrefix(name, "/"))
+		c.Call("mask "+name, unix.SYS_MOUNT, null, target, 0, unix.MS_BIND, 0).Else(func() {
+			c.Call("mask "+name, unix.SYS_MOUNT, c.Str("tmpfs"), target, c.Str("tmpfs"), unix.MS_RDONLY, c.Str("size=0,nr_inodes=1")).Pass(unix.ENOENT)
+		})
+	}
+	const flags = unix.MS_BIND | unix.MS_REMOUNT | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	for _, name := range p.Locked {
+		target := c.Str(strings.TrimPrefix(name, "/"))
+		c.Call("bind "+name, unix.SYS_MOUNT, target, target, 0, unix.MS_BIND|unix.MS_REC, 0).Pass(unix.ENOENT)
+		c.Call("make "+name+" read-only", unix.SYS_MOUNT, 0, target, 0, flags, 0).Pass(unix.ENOENT)
+	}
+}
+
+// leaveHost makes the working directory the root and lets go of the old one,
+// so that no path leads to the host.
+func leaveHost(c *userns.Program) {
+	dot := c.Str(".")
+	c.Call("pivot_root", unix.SYS_PIVOT_ROOT, dot, dot)
+	c.Call("unmount the host's root", unix.SYS_UMOUNT2, dot, unix.MNT_DETACH)
+	c.Call("chdir /", unix.SYS_CHDIR, c.Str("/"))
+}
+
+// attach gives the process its session, its descriptors and its limits.
+func (p *Plan) attach(c *userns.Program, r Ready) {
+	c.Call("setsid", unix.SYS_SETSID)
+	c.Files(r.Files)
+	if p.Process.Terminal {
+		c.Call("take the terminal", unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0)
+	}
+	c.Call("close other descriptors", unix.SYS_CLOSE_RANGE, len(r.Files), ^uintptr(0)>>32, unix.CLOSE_RANGE_CLOEXEC).Ignore()
+	c.Call("umask", unix.SYS_UMASK, 0o022)
+	for _, l := range p.Process.Rlimits {
+		lim := &unix.Rlimit{Cur: l.Soft, Max: l.Hard}
+		c.Call("set resource limit "+RlimitName(l.Resource), unix.SYS_PRLIMIT64, 0, l.Resource, userns.Ref(c, lim), 0)
+	}
+	c.Call("chdir to "+p.Process.Cwd, unix.SYS_CHDIR, c.Str(p.Process.Cwd)).Save(regCwd).Pass(unix.EACCES)
+}
+
+// drop gives up what the container may not have, ids last: they need privilege.
+func (p *Plan) drop(c *userns.Program, a Account) {
+	for n := range confine.LastCapability + 1 {
+		if p.Process.Capabilities&(1<<n) == 0 {
+			c.Call("drop a capability", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, n, 0, 0, 0).Pass(unix.EINVAL)
+		}
+	}
+	if p.Namespaces.Single {
+		if filter := confine.Pretend(); filter != nil {
+			prog := &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+			c.Call("install the seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, userns.Ref(c, prog))
+		}
+	} else if !p.Process.KeepGroups {
+		groups := append(a.Groups, a.GID)
+		c.Call("set the groups", unix.SYS_SETGROUPS, len(groups), userns.Ref(c, &groups[0]))
+	}
+	if a.UID != 0 || a.GID != 0 {
+		c.Call("set the group id", unix.SYS_SETRESGID, int(a.GID), int(a.GID), int(a.GID))
+		c.Call("set the user id", unix.SYS_SETRESUID, int(a.UID), int(a.UID), int(a.UID))
+	}
+}
+
+// ExecStep begins the name of the step that runs the user's program.
+const ExecStep = "exec "
+
+// exec runs the program: a name with a slash as it is, another one where PATH
+// has it, as execvp(3) looks. A file that may not be run does not end the search.
+func (p *Plan) exec(c *userns.Program, r Ready) {
+	argv, env := c.Strs(p.Process.Args), c.Strs(p.Process.Env)
+	name := p.Process.Args[0]
+	if r.InitFile >= 0 {
+		argv = c.Strs(append([]string{"rbox-init"}, p.Process.Args...))
+		c.Call(ExecStep+"rbox-init", unix.SYS_EXECVEAT, r.InitFile, c.Str(""), argv, env, unix.AT_EMPTY_PATH)
+		return
+	}
+	if strings.Contains(name, "/") {
+		c.Call(ExecStep+name, unix.SYS_EXECVE, c.Str(name), argv, env)
+		return
+	}
+	for _, dir := range strings.Split(SearchPath(p.Process.Env), ":") {
+		c.Call(ExecStep+name, unix.SYS_EXECVE, c.Str(path.Join("/", dir, name)), argv, env).
+			Pass(unix.ENOENT, unix.ENOTDIR).Remember(unix.EACCES)
+	}
+	c.Fail(ExecStep + name)
+}
+
+// DefaultPath is Docker's.
+const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// SearchPath is the value of PATH in env, the last if there are several.
+func SearchPath(env []string) string {
+	found := DefaultPath
+	for _, kv := range env {
+		if v, ok := strings.CutPrefix(kv, "PATH="); ok {
+			found = v
+		}
+	}
+	return found
+}
