@@ -4,14 +4,13 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
-	"os/user"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+
+	"rbox/tests/account"
 )
 
 // inNamespace starts a process in a new user namespace, has use act on its
@@ -60,32 +59,79 @@ func TestWrite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, m := range map[string]Maps{"planned": planned, "single": SingleMaps(h, nil)} {
-		t.Run(name, func(t *testing.T) {
-			inNamespace(t, func(pid int) {
-				if err := m.Write(pid); err != nil {
-					t.Fatalf("%v: %v", m, err)
-				}
-				if got, want := written(t, pid, "uid_map"), string(text(m.UIDs)); got != want {
-					t.Errorf("uid_map %q, want %q", got, want)
-				}
-				if got, want := written(t, pid, "gid_map"), string(text(m.GIDs)); got != want {
-					t.Errorf("gid_map %q, want %q", got, want)
-				}
-			})
-		})
+	t.Run("planned", func(t *testing.T) { checkWrite(t, planned) })
+	t.Run("single", func(t *testing.T) { checkWrite(t, SingleMaps(h, nil)) })
+}
+
+// checkWrite writes m into a namespace and compares what the kernel has.
+func checkWrite(t *testing.T, m Maps) {
+	t.Helper()
+	inNamespace(t, func(pid int) {
+		if err := m.Write(pid); err != nil {
+			t.Fatalf("%v: %v", m, err)
+		}
+		if got, want := written(t, pid, "uid_map"), string(text(m.UIDs)); got != want {
+			t.Errorf("uid_map %q, want %q", got, want)
+		}
+		if got, want := written(t, pid, "gid_map"), string(text(m.GIDs)); got != want {
+			t.Errorf("gid_map %q, want %q", got, want)
+		}
+	})
+}
+
+// asUser reruns the calling test as an account with subordinate ids where it
+// is run by root, who needs none. It returns false in the original.
+func asUser(t *testing.T) bool {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		return true
 	}
-	if planned.Single {
-		t.Logf("one id only: %v", planned.Skipped)
+	who, err := account.Ensure(account.Plain)
+	if err != nil {
+		t.Fatal(err)
 	}
+	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Dir = "/"
+	cmd.Env = append(os.Environ(), "HOME=/", "USER="+who.Name)
+	cmd.SysProcAttr = who.Become(nil)
+	out, err := cmd.CombinedOutput()
+	t.Logf("as %s:\n%s", who.Name, out)
+	switch {
+	case err != nil:
+		t.Errorf("as %s: %v", who.Name, err)
+	case strings.Contains(string(out), "--- SKIP"):
+		t.Skip("skipped as " + who.Name)
+	}
+	return false
+}
+
+// All subordinate ids, by newuidmap and newgidmap.
+func TestWriteByHelpers(t *testing.T) {
+	if !asUser(t) {
+		return
+	}
+	m, err := Plan(CurrentHost())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Single {
+		t.Skipf("this user has one id: %v", m.Skipped)
+	}
+	checkWrite(t, m)
 }
 
 // A range that is not ours, as after an administrator took it back.
 func TestWriteRefused(t *testing.T) {
+	if !asUser(t) {
+		return
+	}
 	h := CurrentHost()
 	m, err := Plan(h)
-	if err != nil || m.Single || h.UID == 0 {
-		t.Skipf("newuidmap has no part in this: uid %d, %v, %v", h.UID, m, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Single {
+		t.Skipf("this user has one id: %v", m.Skipped)
 	}
 	inNamespace(t, func(pid int) {
 		m.UIDs = []Mapping{{0, h.UID, 1}, {1, 4294967290, 3}}
@@ -96,45 +142,4 @@ func TestWriteRefused(t *testing.T) {
 			t.Errorf("%v: no hint of /etc/subuid", err)
 		}
 	})
-}
-
-// TestAsUser runs the tests above as an account with subordinate ids, since
-// root has no need of them.
-func TestAsUser(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("not root: the other tests do it")
-	}
-	account := accountWithSubIDs()
-	if account == nil {
-		t.Skip("no account of this host has subordinate ids")
-	}
-	uid, _ := strconv.ParseUint(account.Uid, 10, 32)
-	gid, _ := strconv.ParseUint(account.Gid, 10, 32)
-	cmd := exec.Command("/proc/self/exe", "-test.run=^TestWrite", "-test.v")
-	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("as %s: %v\n%s", account.Username, err, out)
-	}
-	if strings.Contains(string(out), "one id only") {
-		t.Logf("as %s:\n%s", account.Username, out)
-	}
-}
-
-// accountWithSubIDs is the first that both passwd and subuid have.
-func accountWithSubIDs() *user.User {
-	f, err := os.Open("/etc/subuid")
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	b, _ := io.ReadAll(f)
-	for line := range strings.Lines(string(b)) {
-		name, _, _ := strings.Cut(line, ":")
-		if u, err := user.Lookup(name); err == nil && u.Uid != "0" {
-			return u
-		}
-	}
-	return nil
 }
