@@ -139,6 +139,9 @@ func checkTag(tag string) error {
 	return nil
 }
 
+// IsRegistry says that s is a registry's host, with or without a port.
+func IsRegistry(s string) bool { return checkRegistry(s) == nil }
+
 // checkRegistry accepts a host name, an IPv4 address or an IPv6 address in
 // brackets, each with or without a port.
 func checkRegistry(s string) error {
