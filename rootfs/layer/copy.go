@@ -1,0 +1,330 @@
+package layer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Copy makes dst, an empty directory, the union of the layers lowers, the
+// lowest first, as an overlay of them would show it: for file systems that
+// cannot stack. Deleted files are left out in both forms that Apply leaves.
+// Content is shared with the layers where the file system can (reflink), else
+// copied; hard links within a layer stay links. Nothing is ever hard-linked to
+// a layer: writing to the copy would write to the image.
+func Copy(ctx context.Context, dst string, lowers []string) error {
+	unix.Umask(0)
+	to, err := openat(unix.AT_FDCWD, dst, dirFlags, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", dst, err)
+	}
+	defer unix.Close(to)
+	var from []source
+	defer func() { closeAll(from) }()
+	for i := len(lowers) - 1; i >= 0; i-- {
+		fd, err := openat(unix.AT_FDCWD, lowers[i], dirFlags, 0)
+		if err != nil {
+			return fmt.Errorf("open %s: %w", lowers[i], err)
+		}
+		from = append(from, source{fd: fd, layer: i})
+	}
+	c := &copier{ctx: ctx, root: to, links: map[inode]string{}, buf: make([]byte, copySize)}
+	if len(from) == 0 {
+		return nil
+	}
+	if err := c.merge(to, from, "."); err != nil {
+		return fmt.Errorf("copy to %s: %w", dst, err)
+	}
+	return nil
+}
+
+// A source is one layer's version of a directory.
+type source struct {
+	fd    int
+	layer int
+}
+
+// An inode is a file of a layer that has several names.
+type inode struct {
+	layer    int
+	dev, ino uint64
+}
+
+type copier struct {
+	ctx       context.Context
+	root      int
+	links     map[inode]string // where its first name was copied to
+	buf       []byte
+	noReflink bool
+}
+
+func closeAll(list []source) {
+	for _, s := range list {
+		unix.Close(s.fd)
+	}
+}
+
+// merge fills the directory to, named name, from its versions, the topmost first.
+func (c *copier) merge(to int, from []source, name string) error {
+	if err := c.ctx.Err(); err != nil {
+		return err
+	}
+	from = from[:visible(from)]
+	seen := map[string]bool{}
+	for i, s := range from {
+		names, err := c.names(s.fd)
+		if err != nil {
+			return fmt.Errorf("%s: %w", clip(name), err)
+		}
+		// A mark hides what is below its layer, not its layer's own files.
+		var hidden []string
+		for _, base := range names {
+			if gone, ok := strings.CutPrefix(base, whiteoutPrefix); ok {
+				hidden = append(hidden, gone)
+				continue
+			}
+			if seen[base] {
+				continue
+			}
+			seen[base] = true
+			if err := c.entry(to, from[i:], base, join(name, base)); err != nil {
+				return err
+			}
+		}
+		for _, gone := range hidden {
+			seen[gone] = true
+		}
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(from[0].fd, &st); err != nil {
+		return err
+	}
+	return finishCopy(from[0].fd, to, &st)
+}
+
+// visible counts the versions of a directory down to the first that hides those below.
+func visible(from []source) int {
+	var st unix.Stat_t
+	for i, s := range from {
+		value := make([]byte, 1)
+		if n, err := unix.Fgetxattr(s.fd, opaqueXattr, value); err == nil && n == 1 && value[0] == 'y' {
+			return i + 1
+		}
+		if unix.Fstatat(s.fd, opaqueMark, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
+			return i + 1
+		}
+	}
+	return len(from)
+}
+
+func (c *copier) names(fd int) ([]string, error) {
+	if _, err := unix.Seek(fd, 0, 0); err != nil {
+		return nil, err
+	}
+	var names []string
+	err := eachEntry(fd, func(name string, _ uint8) error {
+		names = append(names, name)
+		return nil
+	})
+	return names, err
+}
+
+// entry copies base, of which the first of from has the visible version.
+func (c *copier) entry(to int, from []source, base, name string) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(from[0].fd, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return fmt.Errorf("%s: %w", clip(name), err)
+	}
+	if isWhiteout(&st) {
+		return nil
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return c.directory(to, from, base, name)
+	}
+	id := inode{from[0].layer, uint64(st.Dev), st.Ino}
+	if st.Nlink > 1 {
+		if first, ok := c.links[id]; ok {
+			err := unix.Linkat(c.root, first, to, base, 0)
+			if err == nil || !errors.Is(err, unix.ENAMETOOLONG) && !errors.Is(err, unix.EMLINK) {
+				return wrap(name, err)
+			}
+		} else {
+			c.links[id] = name
+		}
+	}
+	return wrap(name, c.leaf(to, from[0].fd, base, &st))
+}
+
+func wrap(name string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", clip(name), err)
+	}
+	return nil
+}
+
+// directory copies the union of base in from, as far down as they are directories.
+func (c *copier) directory(to int, from []source, base, name string) error {
+	var versions []source
+	defer func() { closeAll(versions) }()
+	for _, s := range from {
+		fd, err := openat(s.fd, base, dirFlags, 0)
+		if err == unix.ENOENT && !hasMark(s.fd, base) {
+			continue
+		}
+		if err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP {
+			break // a deletion, or a file
+		}
+		if err != nil {
+			return wrap(name, err)
+		}
+		versions = append(versions, source{fd, s.layer})
+		if hasMark(s.fd, base) {
+			break
+		}
+	}
+	if err := unix.Mkdirat(to, base, 0o700); err != nil {
+		return wrap(name, err)
+	}
+	sub, err := openat(to, base, dirFlags, 0)
+	if err != nil {
+		return wrap(name, err)
+	}
+	defer unix.Close(sub)
+	return c.merge(sub, versions, name)
+}
+
+// hasMark says that dir holds the archive's own mark of base as deleted below.
+func hasMark(dir int, base string) bool {
+	var st unix.Stat_t
+	return unix.Fstatat(dir, whiteoutPrefix+base, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
+}
+
+// leaf copies what is no directory.
+func (c *copier) leaf(to, from int, base string, st *unix.Stat_t) error {
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return c.file(to, from, base, st)
+	case unix.S_IFLNK:
+		buf := make([]byte, unix.PathMax)
+		n, err := unix.Readlinkat(from, base, buf)
+		if err != nil {
+			return err
+		}
+		if err := unix.Symlinkat(string(buf[:n]), to, base); err != nil {
+			return err
+		}
+	case unix.S_IFIFO, unix.S_IFSOCK:
+		if err := unix.Mknodat(to, base, st.Mode, 0); err != nil {
+			return err
+		}
+	default:
+		return nil // Apply makes no devices
+	}
+	if err := unix.Fchownat(to, base, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	return unix.UtimesNanoAt(to, base, []unix.Timespec{st.Atim, st.Mtim}, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+func (c *copier) file(to, from int, base string, st *unix.Stat_t) error {
+	src, err := openat(from, base, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(src)
+	dst, err := openat(to, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return err
+	}
+	if err = c.content(dst, src); err == nil {
+		err = finishCopy(src, dst, st)
+	}
+	if cerr := unix.Close(dst); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// content shares src's content with dst, or copies it.
+func (c *copier) content(dst, src int) error {
+	if !c.noReflink {
+		if unix.IoctlFileClone(dst, src) == nil {
+			return nil
+		}
+		c.noReflink = true
+	}
+	for {
+		n, err := unix.CopyFileRange(src, nil, dst, nil, 1<<30, 0)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return c.bytes(dst, src) // goes on where copy_file_range stopped
+		case n == 0:
+			return nil
+		}
+	}
+}
+
+func (c *copier) bytes(dst, src int) error {
+	for {
+		n, err := unix.Read(src, c.buf)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			return err
+		}
+		if err := writeAt(dst, c.buf[:n], 0, false); err != nil {
+			return err
+		}
+	}
+}
+
+// finishCopy gives the new file dst owner, mode, attributes and times of src.
+func finishCopy(src, dst int, st *unix.Stat_t) error {
+	if err := unix.Fchown(dst, int(st.Uid), int(st.Gid)); err != nil {
+		return err
+	}
+	if err := unix.Fchmod(dst, st.Mode&0o7777); err != nil {
+		return err
+	}
+	if err := copyXattrs(src, dst); err != nil {
+		return err
+	}
+	return node{fd: dst}.setTimes([2]unix.Timespec{st.Atim, st.Mtim})
+}
+
+func copyXattrs(src, dst int) error {
+	names := make([]byte, 1<<10)
+	n, err := unix.Flistxattr(src, names)
+	if err == unix.ERANGE {
+		names = make([]byte, 64<<10) // XATTR_LIST_MAX
+		n, err = unix.Flistxattr(src, names)
+	}
+	if err == unix.ENOTSUP || n == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	value := make([]byte, 64<<10) // XATTR_SIZE_MAX
+	for name := range strings.SplitSeq(strings.TrimSuffix(string(names[:n]), "\x00"), "\x00") {
+		if name != OwnerXattr && !wanted(name) {
+			continue
+		}
+		n, err := unix.Fgetxattr(src, name, value)
+		if err != nil {
+			continue
+		}
+		switch err := unix.Fsetxattr(dst, name, value[:n], 0); err {
+		case nil, unix.EPERM, unix.ENOTSUP: // the same as when the layer was unpacked
+		default:
+			return fmt.Errorf("attribute %s: %w", clip(name), err)
+		}
+	}
+	return nil
+}
