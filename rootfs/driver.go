@@ -100,8 +100,14 @@ func TryDriver(d Driver, scratch string) error {
 	return err
 }
 
-// stack is a directory with what a mount of two layers needs.
-type stack struct{ dir, lower, upper, work, merged string }
+// stack is a directory with what a mount of layers needs.
+type stack struct {
+	dir, lower, upper, work, merged string
+
+	// hider is a layer over lower that hides its hidden/file and the file
+	// whiteout, in overlay's own marks as the store's layers have them.
+	hider string
+}
 
 // newStack makes a stack in scratch, its lower layer filled for exercise.
 func newStack(scratch string) (*stack, error) {
@@ -109,21 +115,36 @@ func newStack(scratch string) (*stack, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &stack{dir, dir + "/lower", dir + "/upper", dir + "/work", dir + "/merged"}
-	for _, d := range []string{s.lower, s.upper, s.work, s.merged, s.lower + "/full"} {
-		if err := os.Mkdir(d, 0o755); err != nil {
-			s.remove()
-			return nil, err
-		}
-	}
-	for _, f := range []string{"gone", "moved", "given", "full/old"} {
-		if err := os.WriteFile(s.lower+"/"+f, []byte(f), 0o644); err != nil {
-			s.remove()
-			return nil, err
-		}
+	s := &stack{dir: dir, lower: dir + "/lower", hider: dir + "/hider", upper: dir + "/upper", work: dir + "/work", merged: dir + "/merged"}
+	if err := s.fill(); err != nil {
+		s.remove()
+		return nil, err
 	}
 	return s, nil
 }
+
+func (s *stack) fill() error {
+	for _, d := range []string{s.lower, s.hider, s.upper, s.work, s.merged, s.lower + "/full", s.lower + "/hidden", s.hider + "/hidden"} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			return err
+		}
+	}
+	for _, f := range []string{"gone", "moved", "given", "full/old", "hidden/file", "whiteout"} {
+		if err := os.WriteFile(s.lower+"/"+f, []byte(f), 0o644); err != nil {
+			return err
+		}
+	}
+	if err := unix.Mknod(s.hider+"/whiteout", unix.S_IFCHR, 0); err != nil {
+		return fmt.Errorf("%s takes no whiteouts (Linux 5.8): %w", fileSystem(s.dir), err)
+	}
+	if err := unix.Setxattr(s.hider+"/hidden", "user.overlay.opaque", []byte("y"), 0); err != nil {
+		return fmt.Errorf("%s keeps no user xattrs: %w", fileSystem(s.dir), err)
+	}
+	return nil
+}
+
+// lowers are the layers below upper, lowest first.
+func (s *stack) lowers() []string { return []string{s.lower, s.hider} }
 
 // remove deletes the stack. The work directory's own may have mode 0, which
 // does not stop root; on a file system that knows no root, we still own it.
@@ -133,15 +154,12 @@ func (s *stack) remove() {
 }
 
 func tryOverlay(scratch string) error {
-	if err := userXattr(scratch); err != nil {
-		return err
-	}
 	s, err := newStack(scratch)
 	if err != nil {
 		return err
 	}
 	defer s.remove()
-	if err := MountOverlay(s.merged, []string{s.lower}, s.upper, s.work); err != nil {
+	if err := MountOverlay(s.merged, s.lowers(), s.upper, s.work); err != nil {
 		return fmt.Errorf("%s: %w", fileSystem(scratch), err)
 	}
 	defer unix.Unmount(s.merged, unix.MNT_DETACH)
@@ -154,7 +172,7 @@ func tryFuse(scratch string) error {
 		return err
 	}
 	defer s.remove()
-	f, err := MountFuse(s.merged, []string{s.lower}, s.upper, s.work)
+	f, err := MountFuse(s.merged, s.lowers(), s.upper, s.work)
 	if err != nil {
 		return err
 	}
@@ -169,6 +187,7 @@ func exercise(merged string) error {
 		what string
 		do   func(dir string) error
 	}{
+		{"hide what a layer marks as deleted", hideMarked},
 		{"create a file", createFile},
 		{"change an owner", changeOwner},
 		{"delete a file of a lower layer", deleteLower},
@@ -181,6 +200,15 @@ func exercise(merged string) error {
 	} {
 		if err := step.do(merged); err != nil {
 			return fmt.Errorf("%s: %w", step.what, err)
+		}
+	}
+	return nil
+}
+
+func hideMarked(dir string) error {
+	for _, name := range []string{"/whiteout", "/hidden/file"} {
+		if _, err := os.Lstat(dir + name); !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("%s is there (%v)", name, err)
 		}
 	}
 	return nil
@@ -258,20 +286,6 @@ func renameLower(dir string) error {
 	}
 	_, err := os.Lstat(dir + "/full/moved")
 	return err
-}
-
-// userXattr tells whether the file system of dir keeps user.* attributes,
-// where overlay notes what hides a lower layer.
-func userXattr(dir string) error {
-	f, err := os.MkdirTemp(dir, ".probe-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f)
-	if err := unix.Setxattr(f, "user.overlay.probe", []byte("y"), 0); err != nil {
-		return fmt.Errorf("%s keeps no user xattrs: %w", fileSystem(dir), err)
-	}
-	return nil
 }
 
 // OwnsOthers tries whether a file in scratch can belong to another id of our

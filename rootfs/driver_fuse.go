@@ -23,9 +23,9 @@ type FuseMount struct {
 
 // MountFuse mounts lowers, lowest first, with the writable directory upper on
 // target, by the program fuse-overlayfs of $PATH. The program runs as our
-// child, is killed with the thread that called (lock it to one that lives as long as the
-// mount), and holds our mount namespace: Unmount ends it. An error of the
-// program is told in its own words.
+// child and is killed with the thread that called: call it on one that lives as
+// long as the mount (runtime.LockOSThread). It holds our mount namespace, so
+// end it by Unmount. Its errors are told in its own words.
 func MountFuse(target string, lowers []string, upper, work string, extra ...string) (*FuseMount, error) {
 	program, err := FusePath()
 	if err != nil {
@@ -61,7 +61,10 @@ func MountFuse(target string, lowers []string, upper, work string, extra ...stri
 		close(f.done)
 	}()
 	wordsIn.Close()
-	return f, f.await()
+	if err := f.await(); err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 // await returns when the file system answers. With an error, nothing is left.
@@ -94,7 +97,7 @@ func (f *FuseMount) Unmount() error {
 	}
 	select {
 	case <-f.done:
-	case <-time.After(5 * time.Second): // something still uses the mount
+	case <-time.After(time.Second): // something still uses the mount
 		f.process.Kill()
 		<-f.done
 	}

@@ -78,7 +78,7 @@ func TestDriverNamesTheFileSystem(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.remove()
-	if err := MountOverlay(s.merged, []string{s.lower}, s.upper, s.work); err != nil {
+	if err := MountOverlay(s.merged, s.lowers(), s.upper, s.work); err != nil {
 		t.Skip(err)
 	}
 	defer unix.Unmount(s.merged, unix.MNT_DETACH)
@@ -108,6 +108,15 @@ func TestExerciseFindsFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Unmount(s.merged, unix.MNT_DETACH)
+	if err := exercise(s.merged); err == nil || !strings.HasPrefix(err.Error(), "hide what a layer marks as deleted: ") {
+		t.Errorf("a layer alone: %v", err)
+	}
+	if err := os.RemoveAll(s.lower + "/hidden"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(s.lower + "/whiteout"); err != nil {
+		t.Fatal(err)
+	}
 	if err := exercise(s.merged); err != nil {
 		t.Errorf("a plain directory: %v", err)
 	}
@@ -131,7 +140,7 @@ func TestFuseMountEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.remove()
-	f, err := MountFuse(s.merged, []string{s.lower}, s.upper, s.work)
+	f, err := MountFuse(s.merged, s.lowers(), s.upper, s.work)
 	if err != nil {
 		t.Fatal(err)
 	}
