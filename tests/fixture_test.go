@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -134,3 +135,16 @@ func (w want) check(t testing.TB, got result) {
 }
 
 func goarch() string { return runtime.GOARCH }
+
+// manyOwners is alpine with files of many owners.
+func manyOwners(t testing.TB) v1.Image {
+	t.Helper()
+	entries := []images.Entry{{Name: "owned/"}}
+	for _, id := range []int{0, 1, 33, 100, 999, 1000, 1001, 10000, 65533, 65534} {
+		entries = append(entries, images.Entry{Name: fmt.Sprint("owned/file-", id), Data: "x\n", Mode: 0o600, UID: id, GID: id})
+	}
+	return alpineImage(t, v1.Config{Cmd: []string{"sh"}}, layer(t, entries...))
+}
+
+// owner is the uid that a file belongs to on the host.
+func owner(info os.FileInfo) uint32 { return info.Sys().(*syscall.Stat_t).Uid }

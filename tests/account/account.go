@@ -22,6 +22,7 @@ import (
 const (
 	Plain  = "rbox-test"  // has 65536 subordinate ids of each kind
 	Single = "rbox-test1" // has none: the single-id rung
+	Ranged = "rbox-test2" // has two ranges, one by its name and one by its uid
 )
 
 // lockPath keeps test processes from changing the account files at one time.
@@ -70,7 +71,7 @@ func Ensure(name string) (Account, error) {
 	if err != nil {
 		return Account{}, err
 	}
-	if err := setRanges(name); err != nil {
+	if err := setRanges(u); err != nil {
 		return Account{}, err
 	}
 	// udev gives these nodes mode 0666; a machine without it may not.
@@ -84,28 +85,57 @@ func Ensure(name string) (Account, error) {
 	return a, err
 }
 
-// setRanges gives Plain subordinate ids and takes them from Single. (useradd
-// hands them out or not, as the machine's login.defs says.)
-func setRanges(name string) error {
-	uids, err := Ranges("/etc/subuid", name)
+// setRanges gives an account the subordinate ids that its name promises.
+// (useradd hands some out or none, as the machine's login.defs says.)
+func setRanges(u *user.User) error {
+	named, err := Ranges("/etc/subuid", u.Username)
 	if err != nil {
 		return err
 	}
-	switch {
-	case name == Single:
-		for _, r := range uids {
+	if u.Username == Single {
+		for _, r := range named {
 			span := fmt.Sprintf("%d-%d", r.Start, r.Start+r.Count-1)
-			if err := run("usermod", "--del-subuids", span, "--del-subgids", span, name); err != nil {
+			if err := run("usermod", "--del-subuids", span, "--del-subgids", span, u.Username); err != nil {
 				return err
 			}
 		}
-	case len(uids) == 0:
+		return nil
+	}
+	if len(named) == 0 {
 		start, err := freeStart()
 		if err != nil {
 			return err
 		}
 		span := fmt.Sprintf("%d-%d", start, start+65535)
-		return run("usermod", "--add-subuids", span, "--add-subgids", span, name)
+		if err := run("usermod", "--add-subuids", span, "--add-subgids", span, u.Username); err != nil {
+			return err
+		}
+	}
+	if u.Username != Ranged {
+		return nil
+	}
+	numbered, err := Ranges("/etc/subuid", u.Uid)
+	if err != nil || len(numbered) > 0 {
+		return err
+	}
+	return addNumbered(u.Uid)
+}
+
+// addNumbered gives uid 1000 ids of each kind by its number, which usermod cannot.
+func addNumbered(uid string) error {
+	start, err := freeStart()
+	if err != nil {
+		return err
+	}
+	for _, file := range []string{"/etc/subuid", "/etc/subgid"} {
+		f, err := os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(f, "%s:%d:1000\n", uid, start)
+		if err := errors.Join(err, f.Close()); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -114,7 +144,7 @@ func setRanges(name string) error {
 func freeStart() (uint32, error) {
 	start := uint32(100000)
 	for _, file := range []string{"/etc/subuid", "/etc/subgid"} {
-		all, err := Ranges(file, "")
+		all, err := Ranges(file)
 		if err != nil {
 			return 0, err
 		}
@@ -125,9 +155,10 @@ func freeStart() (uint32, error) {
 	return start, nil
 }
 
-// Ranges reads the lines of file (subuid(5)) that belong to name: a user's
-// name, or "" for every line. A file that does not exist has no lines.
-func Ranges(file, name string) ([]Range, error) {
+// Ranges reads the lines of file (subuid(5)) that belong to one of owners, user
+// names or numbers, or all lines if it names none. A file that does not exist
+// has no lines.
+func Ranges(file string, owners ...string) ([]Range, error) {
 	data, err := os.ReadFile(file)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
@@ -135,7 +166,7 @@ func Ranges(file, name string) ([]Range, error) {
 	var out []Range
 	for line := range strings.Lines(string(data)) {
 		f := strings.Split(strings.TrimSpace(line), ":")
-		if len(f) != 3 || name != "" && f[0] != name {
+		if len(f) != 3 || len(owners) > 0 && !slices.Contains(owners, f[0]) {
 			continue
 		}
 		start, err1 := strconv.ParseUint(f[1], 10, 32)
@@ -160,10 +191,10 @@ func read(u *user.User) (a Account, err error) {
 			a.Groups = append(a.Groups, uint32(n))
 		}
 	}
-	if a.SubUIDs, err = Ranges("/etc/subuid", a.Name); err != nil {
+	if a.SubUIDs, err = Ranges("/etc/subuid", u.Username, u.Uid); err != nil {
 		return a, err
 	}
-	a.SubGIDs, err = Ranges("/etc/subgid", a.Name)
+	a.SubGIDs, err = Ranges("/etc/subgid", u.Username, u.Uid)
 	return a, err
 }
 
