@@ -4,7 +4,7 @@ GO      ?= $(or $(shell command -v go),$(CURDIR)/.go/bin/go)
 VERSION ?= $(or $(shell git describe --tags --always 2>/dev/null),dev)
 
 # The small second executable, which rbox embeds (go:embed needs it first).
-STAGEBIN := userns/container/stagebin/stage
+STAGEBIN := cmd/rbox/stagebin/stage
 
 export CGO_ENABLED := 0
 
@@ -14,6 +14,7 @@ all: build
 
 build: ## bin/rbox
 	@$(GO) build -trimpath -ldflags '-s -w' -o $(STAGEBIN) ./cmd/stage
+	@sha256sum $(STAGEBIN) > $(STAGEBIN).sum
 	@$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/rbox ./cmd/rbox
 
 deps: ## install the Debian packages that rbox, its tests and its benchmarks use
@@ -32,7 +33,7 @@ fmt: ## gofmt everything
 	@gofmt -l -w cmd userns idmap rootfs slirp cgroupv2 tests
 
 clean: ## delete what make built
-	rm -rf bin $(STAGEBIN)
+	rm -rf bin $(STAGEBIN) $(STAGEBIN).sum
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -86,7 +86,8 @@ func (b *box) close() {
 		b.t.Errorf("left behind: %s", what)
 	}
 	for _, pattern := range []string{
-		"root/blobs/partial/*", "root/tmp/*", "root/containers/*/*", "run/containers/*/*",
+		"root/blobs/partial/*", "root/tmp/*",
+		"root/containers/*/" + strings.Repeat("[0-9a-f]", 64), "root/containers/*/names/*", "root/containers/*/dying/*",
 	} {
 		found, _ := filepath.Glob(filepath.Join(b.dir, pattern))
 		for _, f := range found {
