@@ -197,6 +197,7 @@ func total(ms []Mapping) uint64 {
 type NoSubIDsError struct {
 	User string // login name, or the uid where there is none
 	File string // /etc/subuid, /etc/subgid, or the getsubids command that was asked
+	Free uint32 // start of 65536 ids that neither file grants to anyone
 }
 
 func (e *NoSubIDsError) Error() string {
@@ -211,7 +212,8 @@ func (e *NoSubIDsError) Hint() string {
 	if strings.HasPrefix(e.File, "getsubids") {
 		return "ask for subordinate ids for " + e.User + " in the directory that nsswitch.conf names after subid:"
 	}
-	return "as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 " + e.User
+	ids := fmt.Sprintf("%d-%d", e.Free, e.Free+65535)
+	return "as root: usermod --add-subuids " + ids + " --add-subgids " + ids + " " + e.User
 }
 
 // subordinate plans the rung of all subordinate ranges. With an error, the
@@ -276,7 +278,7 @@ func (h Host) fromFile(who, file, _ string) (ranges []Range, bad []error, err er
 	}
 	ranges, bad = parseSubIDs(file, string(data), who, h.UID)
 	if len(ranges) == 0 {
-		return nil, bad, &NoSubIDsError{User: h.orNumber(who), File: file}
+		return nil, bad, h.noSubIDs(who, file)
 	}
 	return ranges, bad, nil
 }
@@ -293,9 +295,15 @@ func (h Host) fromGetSubIDs(who, _, flag string) (ranges []Range, bad []error, e
 	}
 	ranges, bad = parseGetSubIDs(command, string(out))
 	if err != nil || len(ranges) == 0 {
-		return nil, bad, &NoSubIDsError{User: h.orNumber(who), File: command}
+		return nil, bad, h.noSubIDs(who, command)
 	}
 	return ranges, bad, nil
+}
+
+func (h Host) noSubIDs(who, file string) *NoSubIDsError {
+	uids, _ := h.ReadFile("/etc/subuid") // a file that is not there claims nothing
+	gids, _ := h.ReadFile("/etc/subgid")
+	return &NoSubIDsError{User: h.orNumber(who), File: file, Free: firstFree(string(uids) + "\n" + string(gids))}
 }
 
 func (h Host) orNumber(who string) string {

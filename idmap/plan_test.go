@@ -207,8 +207,8 @@ func TestMapsSurviveJSON(t *testing.T) {
 
 func TestHints(t *testing.T) {
 	for want, err := range map[string]interface{ Hint() string }{
-		"usermod --add-subuids 100000-165535 --add-subgids 100000-165535 kim": &NoSubIDsError{"kim", "/etc/subuid"},
-		"nsswitch.conf":                       &NoSubIDsError{"kim", "getsubids kim"},
+		"usermod --add-subuids 100000-165535 --add-subgids 100000-165535 kim": &NoSubIDsError{"kim", "/etc/subuid", 100000},
+		"nsswitch.conf":                       &NoSubIDsError{"kim", "getsubids kim", 100000},
 		"--cap-add SETUID --cap-add SETFCAP":  &RootCapsError{[]string{"CAP_SETUID", "CAP_SETFCAP"}},
 		"write line 3 of /etc/subuid as NAME": &LineError{File: "/etc/subuid", Line: 3},
 		"map uid 1000 in the outer container": &UnmappedError{"uid", 1000, "/proc/self/uid_map"},

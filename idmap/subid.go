@@ -1,7 +1,9 @@
 package idmap
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -45,6 +47,30 @@ func parseSubIDs(file, data, name string, uid uint32) (ranges []Range, bad []err
 		ranges = append(ranges, r)
 	}
 	return ranges, bad
+}
+
+// firstFree returns the start of the lowest 65536 ids from 100000 on
+// (SUB_UID_MIN of login.defs(5)) that no line of data has.
+func firstFree(data string) uint32 {
+	var taken []Range
+	for line := range strings.Lines(data) {
+		_, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
+		if r, why := parseRange(rest); why == "" {
+			taken = append(taken, r)
+		}
+	}
+	slices.SortFunc(taken, func(a, b Range) int { return cmp.Compare(a.Start, b.Start) })
+	free := uint64(100000)
+	for _, r := range taken {
+		if free+65536 <= uint64(r.Start) {
+			break
+		}
+		free = max(free, r.end())
+	}
+	if free > maxID-65535 {
+		return 100000 // all taken: the administrator must choose
+	}
+	return uint32(free)
 }
 
 // parseRange reads FIRST:COUNT. A non-empty why tells what is wrong with it.

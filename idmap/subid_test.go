@@ -148,3 +148,18 @@ func TestUserName(t *testing.T) {
 		}
 	}
 }
+
+func TestFirstFree(t *testing.T) {
+	for in, want := range map[string]uint32{
+		"":                   100000,
+		"lee:100000:65536\n": 165536,
+		"lee:165536:65536\nkim:100000:65536\nlee:100000:65536\n": 231072,
+		"lee:200000:65536\n":    100000,
+		"lee:150000:65536\nx\n": 215536,
+		"lee:1:4294967294\n":    100000,
+	} {
+		if got := firstFree(in); got != want {
+			t.Errorf("firstFree(%q) = %d, want %d", in, got, want)
+		}
+	}
+}
