@@ -14,6 +14,7 @@ all: build
 
 build: ## bin/rbox
 	@$(GO) build -trimpath -ldflags '-s -w' -o $(STAGEBIN) ./cmd/stage
+	@sha256sum <$(STAGEBIN) | cut -c -64 >$(STAGEBIN).sum
 	@sha256sum $(STAGEBIN) > $(STAGEBIN).sum
 	@$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/rbox ./cmd/rbox
 
