@@ -23,7 +23,7 @@ import (
 type NotFoundError struct {
 	Image    string // as people write it
 	Registry string
-	Private  bool // the registry refused rather than say that there is none
+	Private  bool   // the registry refused rather than say that there is none
 	User     string // who was refused, "" without a login
 }
 
@@ -225,7 +225,7 @@ func certHint(e endpoint) string {
 }
 
 func isTimeout(err error) bool {
-	var timeout net.Error
+	var timeout interface{ Timeout() bool }
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 

@@ -35,7 +35,9 @@ func ParseLogin(s string) (key string, err error) {
 // LoginNameError reports an argument of login or logout that names no registry.
 type LoginNameError struct{ Name string }
 
-func (e *LoginNameError) Error() string { return fmt.Sprintf("%q is not the name of a registry", e.Name) }
+func (e *LoginNameError) Error() string {
+	return fmt.Sprintf("%q is not the name of a registry", e.Name)
+}
 
 // Hint is what the user can do.
 func (e *LoginNameError) Hint() string {

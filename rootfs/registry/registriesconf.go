@@ -172,12 +172,12 @@ func (c *Config) endpoints(ref image.Reference) ([]endpoint, error) {
 		e.insecure, e.mirror = m.Insecure, true
 		list = append(list, e)
 	}
-	e, err := r.relocate(ref, cmp.Or(r.Location, r.Prefix))
-	if err != nil {
-		return nil, err
-	}
-	if strings.HasPrefix(r.Prefix, "*.") {
-		e = newEndpoint(ref.Registry, ref.Repository)
+	e := newEndpoint(ref.Registry, ref.Repository)
+	if r.Location != "" {
+		var err error
+		if e, err = r.relocate(ref, r.Location); err != nil {
+			return nil, err
+		}
 	}
 	e.insecure = r.Insecure
 	return append(list, e), nil
