@@ -13,7 +13,7 @@ import (
 
 // A Mount is one entry of a container's mount plan.
 type Mount struct {
-	Type     string // "bind" or "tmpfs"
+	Type     string // "bind", "tmpfs", or "self": Target on itself, writable whatever lies around it
 	Source   string // of a bind: an absolute path of the host
 	Target   string // in the container
 	ReadOnly bool
@@ -41,6 +41,8 @@ func (t *Tree) Mount(m Mount) error {
 		err = t.bind(m)
 	case "tmpfs":
 		err = t.tmpfs(m)
+	case "self":
+		err = t.self(m)
 	default:
 		err = fmt.Errorf("unknown type %q", m.Type)
 	}
@@ -94,6 +96,30 @@ func (t *Tree) bind(m Mount) error {
 		m.Flags |= unix.MS_RDONLY
 	}
 	return restrict(int(mounted.Fd()), m.Flags, !m.Flat)
+}
+
+// MakeReadOnly makes the mount at path and all below it read-only.
+func MakeReadOnly(path string) error {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	if err := restrict(fd, unix.MS_RDONLY, true); err != nil {
+		return &os.PathError{Op: "make read-only", Path: path, Err: err}
+	}
+	return nil
+}
+
+// self makes a directory a mount of its own, in place.
+func (t *Tree) self(m Mount) error {
+	target, err := t.Mountpoint(m.Target, true)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	path := fdPath(int(target.Fd()))
+	return unix.Mount(path, path, "", unix.MS_BIND|unix.MS_REC, "")
 }
 
 // restrict adds flags (MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC) to the mount

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"rbox/userns"
+	"rbox/userns/container"
+)
+
+// App is what commands share: where things lie and how to speak to the user.
+type App struct {
+	Root    string // images and containers; $RBOX_ROOT
+	Runtime string // what need not outlive a boot; found by the method of the same meaning
+	Quiet   bool
+	Stdout  io.Writer
+	Stderr  io.Writer
+
+	outer *userns.Outer
+	home  *container.Home
+}
+
+func newApp() *App {
+	return &App{Root: dataRoot(), Stdout: os.Stdout, Stderr: os.Stderr}
+}
+
+// dataRoot is $RBOX_ROOT, else rbox in the user's data directory (XDG Base
+// Directory Specification).
+func dataRoot() string {
+	if dir := os.Getenv("RBOX_ROOT"); dir != "" {
+		abs, err := filepath.Abs(dir)
+		if err != nil {
+			return dir
+		}
+		return abs
+	}
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "rbox")
+	}
+	return filepath.Join(homeDir(), ".local/share/rbox")
+}
+
+// homeDir is $HOME; without one, rbox can still run with RBOX_ROOT.
+func homeDir() string {
+	if dir := os.Getenv("HOME"); dir != "" {
+		return dir
+	}
+	return "/nonexistent"
+}
+
+// Notice tells the user something that is no failure, in one line.
+func (a *App) Notice(text string) {
+	if !a.Quiet {
+		fmt.Fprintln(a.Stderr, "rbox: "+text)
+	}
+}
+
+// A RootError reports that rbox cannot keep its files where it should.
+type RootError struct {
+	Dir string
+	Err error
+}
+
+func (e *RootError) Error() string {
+	return fmt.Sprintf("cannot use %s: %v", e.Dir, reason(e.Err))
+}
+func (e *RootError) Unwrap() error { return e.Err }
+
+// Hint moves rbox elsewhere.
+func (e *RootError) Hint() string {
+	return "export RBOX_ROOT=/a/directory/you/can/write"
+}
+
+// reason is err without the system call and path that a *fs.PathError carries.
+func reason(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
+}
+
+// Home returns the folder of this host's containers.
+func (a *App) Home() (*container.Home, error) {
+	if a.home == nil {
+		h, err := container.OpenHome(filepath.Join(a.Root, "containers"))
+		if err != nil {
+			return nil, &RootError{a.Root, err}
+		}
+		a.home = h
+	}
+	return a.home, nil
+}
+
+// Outer returns the outer user namespace, made now if this is the first use.
+func (a *App) Outer() (*userns.Outer, error) {
+	if a.outer != nil {
+		return a.outer, nil
+	}
+	dir, err := a.runtimeDir()
+	if err != nil {
+		return nil, err
+	}
+	a.outer, err = userns.Open(userns.Options{Dir: dir, Stage: a.Stage, Idle: keeperIdle(), Warn: a.Notice})
+	return a.outer, err
+}
+
+// keeperIdle is how long the keeper outlives the last command: $RBOX_KEEPER_IDLE.
+func keeperIdle() time.Duration {
+	if d, err := time.ParseDuration(os.Getenv("RBOX_KEEPER_IDLE")); err == nil && d > 0 {
+		return d
+	}
+	return 5 * time.Minute
+}
+
+// runtimeDir walks the ladder of runtime directories: $RBOX_RUNTIME,
+// $XDG_RUNTIME_DIR if it is ours, a private one below the data directory.
+func (a *App) runtimeDir() (string, error) {
+	if a.Runtime != "" {
+		return a.Runtime, nil
+	}
+	dir := os.Getenv("RBOX_RUNTIME")
+	if dir == "" {
+		if xdg := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(xdg) && ours(xdg) {
+			dir = filepath.Join(xdg, "rbox")
+		}
+	}
+	if dir == "" {
+		host, _ := os.Hostname()
+		dir = filepath.Join(a.Root, "run", host)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", &RootError{dir, err}
+	}
+	if !ours(dir) {
+		return "", &RootError{dir, errors.New("it belongs to another user, or others may write to it")}
+	}
+	a.Runtime = dir
+	return dir, nil
+}
+
+// ours tells whether dir is a directory of ours that nobody else may write to.
+func ours(dir string) bool {
+	var st unix.Stat_t
+	return unix.Stat(dir, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR &&
+		st.Uid == uint32(os.Geteuid()) && st.Mode&0o022 == 0
+}
+
+// stageFiles holds the stage executable and its hash. make puts them there
+// before it builds rbox; without them rbox builds too, but runs nothing.
+//
+//go:embed stagebin
+var stageFiles embed.FS
+
+// stageSize is the length of the stage executable in bytes, -1 without one.
+func stageSize() int64 {
+	st, err := fs.Stat(stageFiles, "stagebin/stage")
+	if err != nil {
+		return -1
+	}
+	return st.Size()
+}
+
+// Stage returns the path of the stage executable, written out if it is not
+// there yet. Its name has its build's hash, so that versions do not mix.
+func (a *App) Stage() (string, error) {
+	hash, _ := stageFiles.ReadFile("stagebin/stage.sum")
+	if len(hash) < 32 {
+		return "", errors.New("rbox was built without its stage executable: build it with make")
+	}
+	dir := filepath.Join(a.Root, "stage")
+	path := filepath.Join(dir, string(hash[:32]))
+	var st unix.Stat_t
+	if unix.Stat(path, &st) == nil && st.Size == stageSize() &&
+		st.Uid == uint32(os.Geteuid()) && st.Mode&0o777 == 0o500 {
+		return path, nil
+	}
+	return path, a.writeStage(dir, path)
+}
+
+func (a *App) writeStage(dir, path string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return &RootError{a.Root, err}
+	}
+	f, err := os.CreateTemp(dir, ".stage-")
+	if err != nil {
+		return &RootError{a.Root, err}
+	}
+	defer os.Remove(f.Name())
+	stage, err := stageFiles.ReadFile("stagebin/stage")
+	if err == nil {
+		_, err = f.Write(stage)
+	}
+	err = errors.Join(err, f.Chmod(0o500), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return &RootError{a.Root, err}
+	}
+	return nil
+}

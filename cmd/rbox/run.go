@@ -1,0 +1,325 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"rbox/idmap"
+	"rbox/rootfs"
+	"rbox/rootfs/image"
+	"rbox/userns"
+	"rbox/userns/container"
+	"rbox/userns/stage"
+)
+
+// RunCmd is `rbox run`: its flags are Docker's and Podman's.
+type RunCmd struct {
+	createFlags
+	Words []string `arg:"" passthrough:"" name:"IMAGE [COMMAND [ARG...]]" help:"The image, and the command to run in place of its own. The image \"host\" is this machine's own files."`
+}
+
+// createFlags describe a container.
+type createFlags struct {
+	Interactive bool `short:"i" help:"Connect stdin."`
+	TTY         bool `short:"t" name:"tty" help:"Give the container a terminal."`
+	Rm          bool `help:"Remove the container when it ends."`
+
+	Name       string   `help:"Name of the container." placeholder:"NAME"`
+	Hostname   string   `help:"Host name inside." short:"h" placeholder:"NAME"`
+	Env        []string `short:"e" sep:"none" help:"Set an environment variable; without =VALUE, take it from here." placeholder:"NAME[=VALUE]"`
+	EnvFile    []string `sep:"none" help:"Read environment variables from a file." placeholder:"FILE"`
+	Workdir    string   `short:"w" help:"Working directory inside." placeholder:"DIR"`
+	User       string   `short:"u" help:"Run as this user and group of the image." placeholder:"USER[:GROUP]"`
+	Entrypoint *string  `help:"Replace the image's entry point." placeholder:"COMMAND"`
+	GroupAdd   []string `sep:"none" help:"Add supplementary groups; keep-groups keeps yours." placeholder:"GROUP"`
+
+	Volume   []string `short:"v" sep:"none" help:"Bind a file or directory: SOURCE:TARGET[:ro]." placeholder:"SPEC"`
+	Mount    []string `sep:"none" help:"Mount: type=bind,source=…,target=…[,readonly] or type=tmpfs,target=…[,tmpfs-size=…]." placeholder:"SPEC"`
+	Tmpfs    []string `sep:"none" help:"Mount an empty tmpfs: TARGET[:OPTIONS]." placeholder:"SPEC"`
+	Device   []string `sep:"none" help:"Bind a device node: SOURCE[:TARGET][:rwm]." placeholder:"SPEC"`
+	ReadOnly bool     `help:"Make the root file system read-only."`
+	ShmSize  string   `help:"Size of /dev/shm." default:"64m" placeholder:"SIZE"`
+
+	Network    string   `aliases:"net" help:"Network: none, or host to share this host's." enum:"none,host" default:"none"`
+	AddHost    []string `sep:"none" help:"Add a line to /etc/hosts." placeholder:"NAME:IP"`
+	DNS        []string `name:"dns" sep:"none" help:"Name server for /etc/resolv.conf." placeholder:"IP"`
+	Userns     string   `help:"Ids: host-default, keep-id (you are yourself inside), or container:ID." default:"host-default" placeholder:"MODE"`
+	TimeOffset []string `sep:"none" help:"Shift a clock: boottime=SECONDS or monotonic=SECONDS." placeholder:"CLOCK=SECONDS"`
+	Ulimit     []string `sep:"none" help:"Set a resource limit." placeholder:"NAME=SOFT[:HARD]"`
+
+	Init        bool     `help:"Keep an init as process 1 that reaps orphans and hands on signals."`
+	PreserveFDs int      `name:"preserve-fds" help:"Keep so many descriptors beyond 0 to 2." placeholder:"N"`
+	Label       []string `short:"l" sep:"none" help:"Label the container." placeholder:"NAME=VALUE"`
+	Cidfile     string   `help:"Write the container's id to a file." placeholder:"FILE"`
+	Pidfile     string   `help:"Write the pid of the container's first process to a file while it runs." placeholder:"FILE"`
+
+	Pull      string `help:"When to pull: always, missing, never, newer." enum:"always,missing,never,newer" default:"missing"`
+	Platform  string `help:"Platform of the image, as linux/arm64." placeholder:"OS/ARCH"`
+	TLSVerify *bool  `name:"tls-verify" negatable:"" help:"Require a valid certificate of the registry."`
+	Rootfs    bool   `help:"IMAGE is a directory: use it as root file system, as it is."`
+}
+
+// A base is what a container starts from: a root file system and its defaults.
+type base struct {
+	image   string // as the user wrote it
+	id      string // of the image
+	config  image.ContainerConfig
+	root    stage.Root
+	mounts  []rootfs.Mount
+	layers  *os.File // lock of the layers
+	release func()
+}
+
+// Run starts the container in the foreground and ends with its exit status.
+func (c *RunCmd) Run(app *App) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	markInherited(c.PreserveFDs)
+	outer, err := app.Outer()
+	if err != nil {
+		return err
+	}
+	home, err := app.Home()
+	if err != nil {
+		return err
+	}
+	stagePath, err := app.Stage()
+	if err != nil {
+		return err
+	}
+	if err := container.Sweep(home, outer, stagePath); err != nil {
+		app.Notice(err.Error())
+	}
+	ids, err := c.namespaces(home, outer)
+	if err != nil {
+		return err
+	}
+	from, err := c.base(app, outer, ids)
+	if err != nil {
+		return err
+	}
+	launch := &container.Launch{Outer: outer, Stage: stagePath, Layers: from.layers, Notice: app.Notice, Preserve: inherited(c.PreserveFDs)}
+	if c.Interactive {
+		launch.Stdin = os.Stdin
+	}
+	if err := c.prepare(launch, home, outer, from, ids); err != nil {
+		return err
+	}
+	status, err := launch.Run()
+	if err != nil {
+		return err
+	}
+	if status != 0 {
+		return exitStatus(status)
+	}
+	return nil
+}
+
+// check refuses what cannot work before anything is made.
+func (c *RunCmd) check() error {
+	if c.Name != "" {
+		if err := container.CheckName(c.Name); err != nil {
+			return err
+		}
+	}
+	if c.Cidfile != "" {
+		if _, err := os.Lstat(c.Cidfile); err == nil {
+			return &adviceError{fmt.Errorf("container ID file found: %s", c.Cidfile), "make sure that the other container is not running, then: rm " + c.Cidfile}
+		}
+	}
+	if c.TTY && c.Interactive && !isTerminal(0) {
+		return &adviceError{errors.New("the input device is not a terminal"), "leave out -t, or run rbox in a terminal"}
+	}
+	return nil
+}
+
+// markInherited closes on exec whatever we were started with beyond the
+// descriptors that the container keeps.
+func markInherited(keep int) {
+	first := uint(3 + keep)
+	if unix.CloseRange(first, ^uint(0)>>32, unix.CLOSE_RANGE_CLOEXEC) == nil {
+		return
+	}
+	entries, _ := os.ReadDir("/proc/self/fd")
+	for _, e := range entries {
+		var fd int
+		if _, err := fmt.Sscan(e.Name(), &fd); err == nil && fd >= int(first) {
+			unix.CloseOnExec(fd)
+		}
+	}
+}
+
+// inherited are descriptors 3 and on that the container keeps.
+func inherited(n int) (files []*os.File) {
+	for i := range n {
+		files = append(files, os.NewFile(uintptr(3+i), fmt.Sprintf("descriptor %d", 3+i)))
+	}
+	return files
+}
+
+// ids are a container's id maps and what follows from them.
+type ids struct {
+	stage.Namespaces
+	key  string                     // of unpacked layers that suit
+	kept *struct{ uid, gid uint32 } // keep-id: who the user is inside
+}
+
+// namespaces decides the id maps: all ids of the outer namespace as they are,
+// or shifted so that the user is the same inside, or another container's.
+func (c *RunCmd) namespaces(home *container.Home, outer *userns.Outer) (ids, error) {
+	n := ids{key: outer.Maps.Key()}
+	n.Single = outer.Maps.Single
+	n.HostNetwork = c.Network == "host"
+	n.UIDs, n.GIDs = identity(outer.Maps.UIDs), identity(outer.Maps.GIDs)
+	var err error
+	if n.TimeOffsets, err = timeOffsets(c.TimeOffset); err != nil {
+		return n, err
+	}
+	mode, of, _ := strings.Cut(c.Userns, ":")
+	switch {
+	case mode == "host-default" || mode == "host" || mode == "":
+	case mode == "keep-id" && of == "":
+		uid, gid := uint32(os.Getuid()), uint32(os.Getgid())
+		nested := idmap.KeepID(outer.Maps, 0, 0, uid, gid)
+		n.UIDs, n.GIDs = nested.UIDs, nested.GIDs
+		n.kept = &struct{ uid, gid uint32 }{uid, gid}
+		if !n.Single {
+			n.key = fmt.Sprintf("%s-keep-%d-%d", n.key, uid, gid)
+		}
+	case mode == "container" && of != "":
+		id, err := home.Find(of)
+		if err != nil {
+			return n, err
+		}
+		info, err := home.Inspect(id)
+		if err == nil && !info.Running {
+			err = fmt.Errorf("container %s is not running", of)
+		}
+		if err != nil {
+			return n, err
+		}
+		other := info.Config.Plan.Namespaces
+		n.JoinUser, n.UIDs, n.GIDs = info.State.Pid, other.UIDs, other.GIDs
+	default:
+		return n, fmt.Errorf("--userns %s: there are host-default, keep-id and container:ID", c.Userns)
+	}
+	return n, nil
+}
+
+// identity maps every id of the outer namespace to itself.
+func identity(outer []idmap.Mapping) (maps []idmap.Mapping) {
+	for _, m := range outer {
+		maps = append(maps, idmap.Mapping{Inside: m.Inside, Outside: m.Inside, Count: m.Count})
+	}
+	return maps
+}
+
+// prepare makes the container's folder and completes launch.
+func (c *RunCmd) prepare(launch *container.Launch, home *container.Home, outer *userns.Outer, from *base, n ids) (err error) {
+	id := container.NewID()
+	name := c.Name
+	if name == "" {
+		name = randomName()
+	}
+	config := container.Config{
+		ID: id, Name: name, Image: from.image, ImageID: from.id, Created: time.Now(),
+		AutoRemove: c.Rm, StopSignal: from.config.StopSignal, PidFile: absolute(c.Pidfile),
+	}
+	if config.Labels, err = labels(from.config.Labels, c.Label); err != nil {
+		return err
+	}
+	if config.Plan, err = c.plan(from, n, id); err != nil {
+		return err
+	}
+	folder, err := home.Create(id, name, c.Rm)
+	if err != nil {
+		return err
+	}
+	launch.Folder, launch.Config = folder, config
+	if err = c.fill(folder.Dir, &launch.Config.Plan); err == nil && c.Cidfile != "" {
+		err = os.WriteFile(c.Cidfile, []byte(id), 0o644)
+	}
+	if err != nil {
+		folder.Discard()
+	}
+	return err
+}
+
+// absolute is path from the root, "" if it is empty.
+func absolute(path string) string {
+	if path == "" {
+		return ""
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return path
+	}
+	return abs
+}
+
+// fill makes what the plan expects in the container's folder: the place for
+// its root, the writable layer, generated files.
+func (c *RunCmd) fill(dir string, p *stage.Plan) error {
+	p.Root.Target = filepath.Join(dir, "merged")
+	dirs := []string{p.Root.Target}
+	if p.Root.Driver == string(rootfs.Overlay) || p.Root.Driver == string(rootfs.Fuse) {
+		p.Root.Upper, p.Root.Work = filepath.Join(dir, "upper"), filepath.Join(dir, "work")
+		dirs = append(dirs, p.Root.Upper, p.Root.Work)
+	}
+	for _, d := range dirs {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			return err
+		}
+	}
+	files := map[string][]byte{
+		"hosts":       hostsFile(p.Hostname, c.AddHost, c.Network == "host"),
+		"hostname":    []byte(p.Hostname + "\n"),
+		"resolv.conf": resolvFile(c.DNS),
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil {
+			return err
+		}
+		p.Mounts = append(p.Mounts, rootfs.Mount{Type: "bind", Source: filepath.Join(dir, name), Target: "/etc/" + name, Flat: true})
+	}
+	p.Mounts = rootfs.Sorted(p.Mounts)
+	return nil
+}
+
+// hostsFile is /etc/hosts: this host's own with its network, else localhost
+// and the container.
+func hostsFile(hostname string, add []string, host bool) []byte {
+	var b bytes.Buffer
+	if text, err := os.ReadFile("/etc/hosts"); host && err == nil {
+		b.Write(text)
+	} else {
+		b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
+		fmt.Fprintf(&b, "127.0.0.1\t%s\n", hostname)
+	}
+	for _, entry := range add {
+		i := strings.IndexAny(entry, ":=")
+		fmt.Fprintf(&b, "%s\t%s\n", strings.Trim(entry[i+1:], "[]"), entry[:i])
+	}
+	return b.Bytes()
+}
+
+// resolvFile is /etc/resolv.conf: the servers asked for, else the host's file.
+func resolvFile(servers []string) []byte {
+	if len(servers) == 0 {
+		text, _ := os.ReadFile("/etc/resolv.conf")
+		return text
+	}
+	var b bytes.Buffer
+	for _, s := range servers {
+		fmt.Fprintf(&b, "nameserver %s\n", s)
+	}
+	return b.Bytes()
+}

@@ -1,0 +1,38 @@
+// Command stage is the small second executable that rbox carries: what it
+// becomes depends on the name it is called by.
+package main
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"rbox/userns"
+	"rbox/userns/container"
+	"rbox/userns/stage"
+)
+
+func main() {
+	if err := run(os.Args); err != nil {
+		fmt.Fprintln(os.Stderr, "rbox:", err)
+		os.Exit(125)
+	}
+}
+
+func run(args []string) error {
+	switch {
+	case args[0] == "rbox-keeper" && len(args) == 3:
+		idle, err := time.ParseDuration(args[1])
+		if err != nil {
+			return err
+		}
+		return userns.KeeperMain(idle, args[2])
+	case args[0] == "rbox-monitor" && len(args) == 2:
+		return container.MonitorMain(args[1])
+	case args[0] == "rbox-remove" && len(args) == 3:
+		return container.RemoveMain(args[1], args[2])
+	case args[0] == "rbox-init" && len(args) > 1:
+		os.Exit(stage.InitMain(args[1:]))
+	}
+	return fmt.Errorf("%s is started by rbox only", args[0])
+}

@@ -1,0 +1,353 @@
+package container
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"rbox/idmap"
+	"rbox/rootfs"
+	"rbox/userns"
+	"rbox/userns/stage"
+)
+
+// Descriptors that the monitor is started with. 0 to 2 are the container's.
+const (
+	controlFD  = 3 + iota // socket to rbox
+	planFD                // the Config, as JSON
+	lockFD                // the container folder's lock
+	keeperFD              // the keeper's lock
+	layersFD              // the image's lock, or /dev/null
+	preserveFD            // the first that the container keeps beside 0 to 2
+)
+
+// monitor is one container's, in the outer user namespace and a mount
+// namespace of its own. The container's tree is mounted there.
+type monitor struct {
+	Config
+	dir  string // the container's folder
+	tree *rootfs.Tree
+	fuse *rootfs.FuseMount
+
+	master, terminal *os.File
+	initFile         *os.File
+	child            *userns.Child
+}
+
+// MonitorMain runs one container, from its mounts to its removal. The folder's
+// path is its argument. It must be called on the main thread: the kernel kills
+// the container when the thread that cloned it ends.
+func MonitorMain(dir string) error {
+	runtime.LockOSThread()
+	for fd := controlFD; fd < preserveFD; fd++ {
+		unix.CloseOnExec(fd)
+	}
+	// What the terminal sends is for the container, and comes from rbox.
+	signal.Ignore(unix.SIGINT, unix.SIGQUIT, unix.SIGHUP, unix.SIGTERM, unix.SIGTSTP, unix.SIGTTOU, unix.SIGTTIN, unix.SIGUSR1, unix.SIGUSR2, unix.SIGPIPE)
+	m := &monitor{dir: dir}
+	if err := m.run(); err != nil {
+		m.cleanUp()
+		return send(controlFD, message{Failed: failure(err)}, -1)
+	}
+	return nil
+}
+
+// failure gives err the status and the hint that rbox reports.
+func failure(err error) *Failure {
+	f := &Failure{Text: err.Error(), Status: 125}
+	var same *Failure
+	if errors.As(err, &same) {
+		return same
+	}
+	var hinted interface{ Hint() string }
+	if errors.As(err, &hinted) {
+		f.Advice = hinted.Hint()
+	}
+	return f
+}
+
+// run returns an error if the container did not start; it has told rbox of all else.
+func (m *monitor) run() error {
+	plan := os.NewFile(planFD, "plan")
+	if err := json.NewDecoder(plan).Decode(&m.Config); err != nil {
+		return fmt.Errorf("read the plan: %w", err)
+	}
+	plan.Close()
+	for i := range m.Plan.Process.Preserve {
+		unix.CloseOnExec(preserveFD + i)
+	}
+	account, err := m.mount()
+	if err != nil {
+		return err
+	}
+	if err := m.start(account); err != nil {
+		return err
+	}
+	if err := m.announce(); err != nil {
+		m.child.Kill()
+		return err
+	}
+	go m.obey()
+	return m.finish()
+}
+
+// announce records that the container runs and tells rbox.
+func (m *monitor) announce() error {
+	start, err := startTime(m.child.Pid)
+	if err != nil {
+		return err
+	}
+	state := State{Pid: m.child.Pid, StartTime: start, BootID: bootID(), Started: time.Now()}
+	if err := writeJSON(m.dir, "state.json", state); err != nil {
+		return err
+	}
+	if m.PidFile != "" {
+		if err := replaceFile(m.PidFile, []byte(strconv.Itoa(m.child.Pid))); err != nil {
+			return err
+		}
+	}
+	m.releaseStreams()
+	master := -1
+	if m.master != nil {
+		master = int(m.master.Fd())
+	}
+	return send(controlFD, message{Started: m.child.Pid}, master)
+}
+
+// releaseStreams lets go of the container's streams, so that who reads or
+// writes their other ends learns of the container's closing them.
+func (m *monitor) releaseStreams() {
+	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	for fd := range 3 {
+		unix.Dup3(null, fd, 0)
+	}
+	unix.Close(null)
+	for i := range m.Plan.Process.Preserve {
+		unix.Close(preserveFD + i)
+	}
+	if m.terminal != nil {
+		m.terminal.Close()
+	}
+}
+
+// obey passes on the signals that rbox sends. When rbox is gone the container
+// goes too.
+func (m *monitor) obey() {
+	for {
+		msg, _, err := receive(controlFD)
+		if errors.Is(err, io.EOF) {
+			unix.Kill(m.child.Pid, unix.SIGKILL)
+			return
+		}
+		if err == nil && msg.Signal != 0 {
+			unix.Kill(m.child.Pid, unix.Signal(msg.Signal))
+		}
+	}
+}
+
+// finish waits for the container's end, cleans up and tells rbox.
+func (m *monitor) finish() error {
+	ws, err := m.child.Wait()
+	if err != nil {
+		return err
+	}
+	status := ws.ExitStatus()
+	if ws.Signaled() {
+		status = 128 + int(ws.Signal())
+	}
+	if !m.AutoRemove {
+		var state State
+		if err := readJSON(m.dir, "state.json", &state); err == nil {
+			state.Pid, state.Finished, state.ExitStatus = 0, time.Now(), status
+			err = writeJSON(m.dir, "state.json", state)
+		}
+		if err != nil {
+			send(controlFD, message{Notice: "the container's end is not recorded: " + err.Error()}, -1)
+		}
+	}
+	m.cleanUp()
+	send(controlFD, message{Ended: &ended{status}}, -1)
+	return nil
+}
+
+// cleanUp unmounts, and removes the folder if nobody is to see it again.
+func (m *monitor) cleanUp() {
+	if m.tree != nil {
+		m.tree.Close()
+	}
+	if m.fuse != nil {
+		m.fuse.Unmount()
+	} else if m.Plan.Root.Target != "" {
+		unix.Unmount(m.Plan.Root.Target, unix.MNT_DETACH)
+	}
+	if m.PidFile != "" {
+		os.Remove(m.PidFile)
+	}
+	if m.AutoRemove {
+		if err := RemoveFolder(m.dir, m.Name); err != nil {
+			send(controlFD, message{Notice: "remove the container: " + err.Error()}, -1)
+		}
+	}
+}
+
+// RemoveMain deletes the folder of a container that does not run. Like the
+// monitor it is root of the outer user namespace.
+func RemoveMain(home, id string) error {
+	h := &Home{home}
+	lock, err := h.tryLock(id)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return fmt.Errorf("container %s is running", Short(id))
+	}
+	if err == nil {
+		defer lock.Close()
+	}
+	name, _ := os.ReadFile(filepath.Join(home, dying, id))
+	var c Config
+	if readJSON(filepath.Join(home, id), "config.json", &c) == nil {
+		name = []byte(c.Name)
+	}
+	return RemoveFolder(filepath.Join(home, id), string(name))
+}
+
+// RemoveFolder deletes a container's folder, whoever owns what is in it, and
+// what points to it.
+func RemoveFolder(dir, name string) error {
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	(&Home{filepath.Dir(dir)}).forget(filepath.Base(dir), name)
+	return nil
+}
+
+// start clones the container's first process and waits until it has become the
+// user's program.
+func (m *monitor) start(account stage.Account) error {
+	if err := m.checkMapped(account); err != nil {
+		return err
+	}
+	if err := m.unshareTime(); err != nil {
+		return err
+	}
+	ready := stage.Ready{Account: account, Files: m.files(), InitFile: -1, JoinUser: -1}
+	flags := m.Plan.Flags() | unix.CLONE_NEWUSER
+	if m.initFile != nil {
+		ready.InitFile = int(m.initFile.Fd())
+	}
+	if pid := m.Plan.Namespaces.JoinUser; pid != 0 {
+		ns, err := os.Open("/proc/" + strconv.Itoa(pid) + "/ns/user")
+		if err != nil {
+			return err
+		}
+		defer ns.Close()
+		ready.JoinUser, flags = int(ns.Fd()), 0
+	}
+	userns.RestoreNoFile()
+	program := m.Plan.Program(ready)
+	child, err := userns.Start(program, flags, -1)
+	if err != nil {
+		return fmt.Errorf("make the container's namespaces: %w", idmap.ExplainUserNS(err))
+	}
+	m.child = child
+	if flags&unix.CLONE_NEWUSER != 0 {
+		err = writeMaps(child.Pid, m.Plan.Namespaces)
+	}
+	if err == nil {
+		err = child.Release()
+	}
+	if err == nil {
+		err = child.Ready()
+	}
+	if err == nil {
+		err = child.Started()
+	}
+	if err != nil {
+		child.Kill()
+		return m.explain(err, account)
+	}
+	return nil
+}
+
+// writeMaps maps the container's ids into the outer namespace. Root there
+// needs no help with it.
+func writeMaps(pid int, n stage.Namespaces) error {
+	for file, maps := range map[string][]idmap.Mapping{"uid_map": n.UIDs, "gid_map": n.GIDs} {
+		var b strings.Builder
+		for _, m := range maps {
+			fmt.Fprintln(&b, m.Inside, m.Outside, m.Count)
+		}
+		if err := os.WriteFile(fmt.Sprintf("/proc/%d/%s", pid, file), []byte(b.String()), 0); err != nil {
+			return fmt.Errorf("map ids: %w", err)
+		}
+	}
+	return nil
+}
+
+// files are the descriptors of the container: the terminal three times, or
+// ours; then those that it keeps.
+func (m *monitor) files() []int {
+	fds := []int{0, 1, 2}
+	if m.terminal != nil {
+		t := int(m.terminal.Fd())
+		fds = []int{t, t, t}
+	}
+	for i := range m.Plan.Process.Preserve {
+		fds = append(fds, preserveFD+i)
+	}
+	return fds
+}
+
+// unshareTime gives what we clone next a time namespace with the plan's offsets.
+func (m *monitor) unshareTime() error {
+	offsets := m.Plan.Namespaces.TimeOffsets
+	if len(offsets) == 0 {
+		return nil
+	}
+	if err := unix.Unshare(unix.CLONE_NEWTIME); err != nil {
+		return fmt.Errorf("make a time namespace (Linux 5.6): %w", err)
+	}
+	for clock, seconds := range offsets {
+		line := fmt.Sprintf("%s %d 0\n", clock, seconds)
+		if err := os.WriteFile("/proc/thread-self/timens_offsets", []byte(line), 0); err != nil {
+			return fmt.Errorf("set the offset of the %s clock to %d s: %w", clock, seconds, err)
+		}
+	}
+	return nil
+}
+
+// explain says what a failed step means to the user.
+func (m *monitor) explain(err error, account stage.Account) error {
+	var step *userns.StepError
+	if !errors.As(err, &step) || !strings.HasPrefix(step.Step, stage.ExecStep) {
+		return fmt.Errorf("start the container: %w", err)
+	}
+	name := strings.TrimPrefix(step.Step, stage.ExecStep)
+	f := &Failure{Text: fmt.Sprintf("run %q: %v", name, step.Err), Status: 126}
+	switch step.Err {
+	case unix.ENOENT, unix.ENOTDIR:
+		f.Status = 127
+		f.Text = fmt.Sprintf("run %q: executable file not found in $PATH", name)
+		if strings.Contains(name, "/") {
+			f.Text = fmt.Sprintf("run %q: no such file, or its interpreter is missing", name)
+		}
+	case unix.EACCES:
+		f.Text = fmt.Sprintf("run %q: permission denied for uid %d", name, account.UID)
+		f.Advice = "is it executable? chmod +x it in the image"
+	case unix.ENOEXEC:
+		f.Text = fmt.Sprintf("run %q: exec format error", name)
+		f.Advice = "a program of another architecture (see rbox image inspect), or a script without #! line"
+	}
+	return f
+}

@@ -1,0 +1,215 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"rbox/idmap"
+	"rbox/rootfs"
+	"rbox/userns/stage"
+)
+
+// maxAccountFile bounds the image's passwd and group files, bytes.
+const maxAccountFile = 16 << 20
+
+// mount makes the container's tree and finds who runs in it.
+func (m *monitor) mount() (stage.Account, error) {
+	p := &m.Plan
+	none := stage.Account{}
+	if err := m.mountRoot(); err != nil {
+		return none, err
+	}
+	n := &p.Namespaces
+	uid, gid := outside(n.UIDs, 0), outside(n.GIDs, 0)
+	tree, err := rootfs.OpenTree(p.Root.Target, max(uid, 0), max(gid, 0))
+	if err != nil {
+		return none, err
+	}
+	m.tree = tree
+	account, err := stage.Lookup(p.Process.User, p.Process.Groups, func(name string) ([]byte, error) {
+		return tree.ReadFile(name, maxAccountFile)
+	})
+	if err != nil {
+		return none, err
+	}
+	if n.Single {
+		m.becomeAccount(account)
+	}
+	if err := m.fill(account); err != nil {
+		return none, err
+	}
+	p.Process.Env = completeEnv(p.Process.Env, account, p.Process.Terminal)
+	return account, nil
+}
+
+// mountRoot mounts what will be the container's /.
+func (m *monitor) mountRoot() error {
+	r := &m.Plan.Root
+	switch r.Driver {
+	case "overlay":
+		return rootfs.MountOverlay(r.Target, r.Lowers, r.Upper, r.Work)
+	case "fuse-overlayfs":
+		fuse, err := rootfs.MountFuse(r.Target, r.Lowers, r.Upper, r.Work)
+		m.fuse = fuse
+		return err
+	case "dir":
+		if err := unix.Mount(r.Dir, r.Target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+			return &os.PathError{Op: "mount root file system", Path: r.Dir, Err: err}
+		}
+		if r.ReadOnly {
+			return rootfs.MakeReadOnly(r.Target)
+		}
+		return nil
+	}
+	return fmt.Errorf("no such storage driver: %q", r.Driver)
+}
+
+// fill mounts everything below / and makes what the program finds there.
+func (m *monitor) fill(account stage.Account) error {
+	p := &m.Plan
+	if err := m.tree.MountDev(p.ShmSize, outside(p.Namespaces.GIDs, 5)); err != nil {
+		return err
+	}
+	for _, dir := range []string{"/proc", "/sys"} {
+		if err := m.tree.MkdirAll(dir); err != nil {
+			return err
+		}
+	}
+	for _, mount := range p.Mounts {
+		if err := m.tree.Mount(mount); err != nil {
+			return err
+		}
+	}
+	for _, d := range p.Devices {
+		if err := m.tree.Mount(rootfs.Mount{Type: "bind", Source: d.Source, Target: d.Target, ReadOnly: d.ReadOnly}); err != nil {
+			return err
+		}
+	}
+	if err := m.tree.MkdirAll(p.Process.Cwd); err != nil {
+		return err
+	}
+	var err error
+	if p.Process.Terminal {
+		err = m.openTerminal(account)
+	}
+	if err == nil && p.Process.Init {
+		m.initFile, err = sealedCopy("/proc/self/exe")
+	}
+	return err
+}
+
+func (m *monitor) openTerminal(account stage.Account) (err error) {
+	p := &m.Plan.Process
+	m.master, m.terminal, err = m.tree.OpenTerminal(max(outside(m.Plan.Namespaces.UIDs, account.UID), 0))
+	if err != nil {
+		return fmt.Errorf("make a terminal: %w", err)
+	}
+	if p.Rows == 0 {
+		return nil
+	}
+	size := &unix.Winsize{Row: p.Rows, Col: p.Cols}
+	return unix.IoctlSetWinsize(int(m.master.Fd()), unix.TIOCSWINSZ, size)
+}
+
+// sealedCopy copies a file into memory that nobody can change afterwards: the
+// container can reach its first process's executable.
+func sealedCopy(path string) (*os.File, error) {
+	in, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	fd, err := unix.MemfdCreate("rbox-init", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
+	if errors.Is(err, unix.EINVAL) { // before Linux 6.3
+		fd, err = unix.MemfdCreate("rbox-init", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	out := os.NewFile(uintptr(fd), "rbox-init")
+	if _, err := out.ReadFrom(in); err != nil {
+		return nil, err
+	}
+	const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
+	_, err = unix.FcntlInt(out.Fd(), unix.F_ADD_SEALS, seals)
+	return out, err
+}
+
+// becomeAccount maps the one id there is to the account's, so that a USER of
+// the image runs as itself and owns what it sees.
+func (m *monitor) becomeAccount(a stage.Account) {
+	n := &m.Plan.Namespaces
+	if n.JoinUser == 0 {
+		n.UIDs = []idmap.Mapping{{Inside: a.UID, Outside: 0, Count: 1}}
+		n.GIDs = []idmap.Mapping{{Inside: a.GID, Outside: 0, Count: 1}}
+	}
+}
+
+// UnmappedUserError reports an account whose id the host did not grant.
+type UnmappedUserError struct {
+	Kind  string // uid or gid
+	ID    uint32
+	Count uint64 // ids there are
+}
+
+func (e *UnmappedUserError) Error() string {
+	return fmt.Sprintf("%s %d is not among the %d ids of the container", e.Kind, e.ID, e.Count)
+}
+
+// Hint says how to get more.
+func (e *UnmappedUserError) Hint() string {
+	return "ask for a larger range in /etc/subuid and /etc/subgid: rbox doctor"
+}
+
+// checkMapped returns *UnmappedUserError if the account cannot exist.
+func (m *monitor) checkMapped(a stage.Account) error {
+	n := m.Plan.Namespaces
+	if outside(n.UIDs, a.UID) < 0 {
+		return &UnmappedUserError{"uid", a.UID, total(n.UIDs)}
+	}
+	if outside(n.GIDs, a.GID) < 0 {
+		return &UnmappedUserError{"gid", a.GID, total(n.GIDs)}
+	}
+	return nil
+}
+
+// outside translates an id of the container into the outer namespace's, -1 if
+// it has none.
+func outside(maps []idmap.Mapping, id uint32) int {
+	for _, m := range maps {
+		if id >= m.Inside && id-m.Inside < m.Count {
+			return int(m.Outside + (id - m.Inside))
+		}
+	}
+	return -1
+}
+
+func total(maps []idmap.Mapping) (n uint64) {
+	for _, m := range maps {
+		n += uint64(m.Count)
+	}
+	return n
+}
+
+// completeEnv adds what Docker sets and the plan does not.
+func completeEnv(env []string, a stage.Account, terminal bool) []string {
+	has := func(name string) bool {
+		return slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, name+"=") })
+	}
+	out := slices.Clone(env)
+	if !has("PATH") {
+		out = append(out, "PATH="+stage.DefaultPath)
+	}
+	if !has("HOME") {
+		out = append(out, "HOME="+a.Home)
+	}
+	if terminal && !has("TERM") {
+		out = append(out, "TERM=xterm")
+	}
+	return out
+}

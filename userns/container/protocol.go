@@ -1,0 +1,83 @@
+package container
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// A message passes between rbox and the monitor, one JSON object to a packet.
+// Of its fields one is set.
+type message struct {
+	Started int      `json:",omitempty"` // from the monitor: pid of process 1; the terminal comes with it
+	Failed  *Failure `json:",omitempty"` // from the monitor: the container did not start
+	Ended   *ended   `json:",omitempty"` // from the monitor: it has ended and is cleaned up
+	Notice  string   `json:",omitempty"` // from the monitor: what was lost on the way
+	Signal  int      `json:",omitempty"` // to the monitor, for process 1
+}
+
+// ended is how process 1 ended.
+type ended struct {
+	Status int // exit status, or 128+n after signal n
+}
+
+// A Failure is why a container did not start.
+type Failure struct {
+	Text   string
+	Advice string // a hint, or ""
+	Status int    // 125 rbox failed, 126 not executable, 127 not found
+}
+
+func (f *Failure) Error() string { return f.Text }
+
+// Hint is what the user can do.
+func (f *Failure) Hint() string { return f.Advice }
+
+// send writes m, and fd with it unless that is -1.
+func send(sock int, m message, fd int) error {
+	b, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	var rights []byte
+	if fd >= 0 {
+		rights = unix.UnixRights(fd)
+	}
+	for {
+		err := unix.Sendmsg(sock, b, rights, nil, unix.MSG_NOSIGNAL)
+		if err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// receive reads a message and a descriptor that came with it, or nil. The end
+// of the other side is io.EOF.
+func receive(sock int) (m message, f *os.File, err error) {
+	b, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4))
+	var n, oobn int
+	for {
+		n, oobn, _, _, err = unix.Recvmsg(sock, b, oob, unix.MSG_CMSG_CLOEXEC)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	if errors.Is(err, unix.ECONNRESET) || err == nil && n == 0 {
+		return m, nil, io.EOF
+	}
+	if err != nil {
+		return m, nil, err
+	}
+	if cmsgs, err := unix.ParseSocketControlMessage(oob[:oobn]); err == nil && len(cmsgs) > 0 {
+		if fds, err := unix.ParseUnixRights(&cmsgs[0]); err == nil && len(fds) == 1 {
+			f = os.NewFile(uintptr(fds[0]), "terminal")
+		}
+	}
+	return m, f, json.Unmarshal(b[:n], &m)
+}
+
+// ExitStatus is what rbox exits with.
+func (f *Failure) ExitStatus() int { return f.Status }

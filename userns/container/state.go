@@ -1,0 +1,42 @@
+package container
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// makingTime is far more than it takes to make a container's folder.
+const makingTime = time.Minute
+
+// alive tells whether the process that s names still is the same and runs.
+func (s State) alive() bool {
+	if s.Pid == 0 || s.BootID != bootID() {
+		return false
+	}
+	start, err := startTime(s.Pid)
+	return err == nil && start == s.StartTime
+}
+
+// bootID is the kernel's random name of this boot.
+func bootID() string {
+	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(b))
+}
+
+// startTime is field 22 of /proc/PID/stat (proc_pid_stat(5)), clock ticks since boot.
+func startTime(pid int) (uint64, error) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, err
+	}
+	// The command's name is in brackets and may hold anything.
+	_, rest, ok := strings.Cut(string(b[strings.LastIndexByte(string(b), ')')+1:]), " ")
+	f := strings.Fields(rest)
+	if !ok || len(f) < 20 {
+		return 0, errors.New("unreadable /proc/PID/stat")
+	}
+	return strconv.ParseUint(f[19], 10, 64)
+}
