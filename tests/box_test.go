@@ -51,28 +51,16 @@ var boxes atomic.Int32
 // newBox returns a box with the image "alpine" in it.
 func newBox(t testing.TB, options ...boxOption) *box {
 	t.Helper()
-	dir := filepath.Join(run.dir, fmt.Sprint(boxes.Add(1)))
-	b := &box{
-		t: t, dir: dir, who: run.plain,
-		root: filepath.Join(dir, "root"), runtime: filepath.Join(dir, "run"), home: filepath.Join(dir, "home"),
-	}
+	b := &box{t: t, who: run.plain}
 	for _, o := range options {
 		o(b)
 	}
-	b.env = append([]string{
-		"HOME=" + b.home, "USER=" + b.who.Name, "LOGNAME=" + b.who.Name,
-		"PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
-		"LANG=C.UTF-8", "TERM=xterm",
-		"RBOX_ROOT=" + b.root, "RBOX_RUNTIME=" + b.runtime, "RBOX_KEEPER_IDLE=500ms",
-	}, b.env...)
-	for _, d := range []string{b.dir, b.home, b.runtime} {
-		if err := os.Mkdir(d, 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Lchown(d, int(b.who.UID), int(b.who.GID)); err != nil {
-			t.Fatal(err)
-		}
+	desk, err := account.NewDesk(filepath.Join(run.dir, fmt.Sprint(boxes.Add(1))), b.who)
+	if err != nil {
+		t.Fatal(err)
 	}
+	b.dir, b.home, b.root, b.runtime = desk.Dir, desk.Home, desk.Root, desk.Run
+	b.env = append(desk.Env, b.env...)
 	t.Cleanup(b.close)
 	if !b.noImage {
 		b.must("import", run.alpine, "alpine")

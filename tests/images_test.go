@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
@@ -190,11 +191,10 @@ func TestRmi(t *testing.T) {
 func lateLine(t testing.TB) io.Reader {
 	r, w := io.Pipe()
 	t.Cleanup(func() { w.Close() })
-	go func() {
-		eventually(1e9, func() bool { return false })
+	time.AfterFunc(time.Second, func() {
 		io.WriteString(w, "\n")
 		w.Close()
-	}()
+	})
 	return r
 }
 

@@ -56,13 +56,7 @@ func setUp() (err error) {
 	if err := os.Chmod(run.dir, 0o755); err != nil {
 		return err
 	}
-	// The account may be unable to reach the repository, say below /root.
-	run.bin = filepath.Join(run.dir, "rbox")
-	data, err := os.ReadFile(filepath.Join(run.top, "bin", "rbox"))
-	if err != nil {
-		return fmt.Errorf("%w (run make first)", err)
-	}
-	if err := os.WriteFile(run.bin, data, 0o755); err != nil {
+	if run.bin, err = account.CopyBinary(run.top, run.dir); err != nil {
 		return err
 	}
 	run.alpine, run.real, err = images.Alpine(run.top, run.dir)
