@@ -1,0 +1,301 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"rbox/cgroupv2"
+	"rbox/idmap"
+)
+
+// patient is the host under examination: the doctor's means to look and to
+// try. Tests swap them to walk every rung.
+type patient struct {
+	data, exe, user string
+	runtime         func() (string, error) // the runtime directory, made
+
+	read      func(name string) ([]byte, error)
+	getenv    func(name string) string
+	mapIDs    func() mapped
+	tryInside func(ids idmap.Maps, scratch string) (map[string]*Fault, error)
+	cgroup    func(uid int) cgroups
+}
+
+// mapped is what became of the ladder of ids: the maps that the kernel took.
+type mapped struct {
+	maps    idmap.Maps // none if err is set
+	skipped []error
+	err     error // not even one id: there is no user namespace
+}
+
+// cgroups is what there is to make a container's cgroup of.
+type cgroups struct {
+	own     cgroupv2.Report
+	err     error    // own could not be read
+	manager string   // socket of the user's systemd, "" if it does not answer
+	managed []string // controllers that it has from the system's
+}
+
+// examine tries everything. It changes nothing but the data directory, which
+// it makes if it is missing.
+func (p *patient) examine() Diagnosis {
+	d := Diagnosis{Host: p.facts()}
+	ids := p.mapIDs()
+	scratch, dataErr := p.scratch()
+	if dataErr == nil {
+		defer os.RemoveAll(scratch)
+	}
+	inside, insideErr := map[string]*Fault{}, ids.err
+	if insideErr == nil {
+		inside, insideErr = p.tryInside(ids.maps, scratch)
+	}
+	// Ubuntu's AppArmor lets the namespace be made and forbids its use.
+	if f := inside["mount"]; f != nil && insideErr == nil {
+		insideErr = errors.New(f.Why)
+	}
+	d.Needs = append(d.Needs, p.userNamespace(inside["mount"], insideErr), p.ids(ids))
+	if insideErr != nil {
+		inside = nil
+	}
+	d.Needs = append(d.Needs, namespaces(inside))
+	d.Needs = append(d.Needs, p.dataDirectory(dataErr))
+	for _, l := range ladders {
+		if l.needsData && dataErr != nil {
+			d.Needs = append(d.Needs, Need{Name: l.name, State: Untried})
+			continue
+		}
+		d.Needs = append(d.Needs, l.climb(inside))
+	}
+	d.Needs = append(d.Needs, p.cgroups(), p.runtimeDirectory())
+	return d
+}
+
+// scratch makes a directory where the store lives.
+func (p *patient) scratch() (string, error) {
+	if err := os.MkdirAll(p.data, 0o700); err != nil {
+		return "", err
+	}
+	return os.MkdirTemp(p.data, ".doctor-")
+}
+
+func (p *patient) userNamespace(mount *Fault, err error) Need {
+	n := Need{Name: "user namespace", Rung: "a new one", State: Best}
+	if err == nil {
+		return n
+	}
+	n.Rung, n.State = "", Fatal
+	if mount != nil {
+		n.Skipped = []Fault{{"a new one", mount.Why, mount.Cures}}
+	} else {
+		n.Skipped = []Fault{p.fault("a new one", err)}
+	}
+	return n
+}
+
+// ids tells which ids a container gets.
+func (p *patient) ids(m mapped) Need {
+	n := Need{Name: "ids"}
+	const all = "all subordinate ranges"
+	for _, err := range m.skipped {
+		n.Skipped = append(n.Skipped, p.fault(all, err))
+	}
+	switch {
+	case m.err != nil:
+		n.State = Untried
+	case m.maps.Single:
+		n.State, n.Rung = Lower, "your own id alone (all files look like root's)"
+	default:
+		n.State, n.Rung = Best, fmt.Sprintf("%d uids, %d gids", idCount(m.maps.UIDs), idCount(m.maps.GIDs))
+		if len(n.Skipped) > 0 {
+			n.State = Lower
+		}
+	}
+	return n
+}
+
+func idCount(maps []idmap.Mapping) (n uint64) {
+	for _, m := range maps {
+		n += uint64(m.Count)
+	}
+	return n
+}
+
+// namespaceKinds are the namespaces of a container beside its user namespace, and
+// whether none runs without.
+var namespaceKinds = []struct {
+	name  string
+	vital bool
+}{{"mount", true}, {"pid", true}, {"ipc", true}, {"uts", true}, {"network", false}, {"cgroup", false}, {"time", false}}
+
+func namespaces(inside map[string]*Fault) Need {
+	n := Need{Name: "namespaces", State: Best}
+	if inside == nil {
+		n.State = Untried
+		return n
+	}
+	var have []string
+	for _, k := range namespaceKinds {
+		f := inside[k.name]
+		if f == nil {
+			have = append(have, k.name)
+			continue
+		}
+		n.Skipped = append(n.Skipped, *f)
+		if k.vital {
+			n.State = Fatal
+		} else if n.State == Best {
+			n.State = Lower
+		}
+	}
+	n.Rung = strings.Join(have, ", ")
+	return n
+}
+
+// dataDirectory tells whether the data directory can be written.
+func (p *patient) dataDirectory(err error) Need {
+	if err == nil {
+		return Need{Name: "data directory", Rung: p.data, State: Best}
+	}
+	f := Fault{Rung: p.data, Why: err.Error(), Cures: []Cure{{Do: "export RBOX_ROOT=/a/directory/you/can/write"}}}
+	return Need{Name: "data directory", State: Fatal, Skipped: []Fault{f}}
+}
+
+// ladder is a need whose rungs are tried inside the user namespace, best
+// first. bottom is the rung that needs no trial, if there is one.
+type ladder struct {
+	name      string
+	rungs     []string // names of probes
+	bottom    string
+	needsData bool
+}
+
+var ladders = []ladder{
+	{"root file system", []string{"overlay", "fuse-overlayfs", "copy by reflink"}, "copy", true},
+	{"layer store", []string{"files of all ids"}, "on another file system", true},
+	{"/proc", []string{"fresh proc"}, "the host's /proc", false},
+	{"/sys", []string{"fresh sysfs"}, "the host's /sys, read-only", false},
+	{"init program", []string{"sealed memfd"}, "read-only bind", false},
+	{"network device", []string{"/dev/net/tun"}, "", false},
+}
+
+// climb returns the best rung of l that works.
+func (l ladder) climb(inside map[string]*Fault) Need {
+	n := Need{Name: l.name, State: Best}
+	if inside == nil {
+		n.State = Untried
+		return n
+	}
+	for _, rung := range l.rungs {
+		f := inside[rung]
+		if f == nil {
+			n.Rung = rung
+			return n
+		}
+		n.State = Lower
+		n.Skipped = append(n.Skipped, *f)
+	}
+	n.Rung = l.bottom
+	if l.bottom == "" {
+		n.State = Lost
+	}
+	return n
+}
+
+// limitControllers are the controllers that limits would use.
+var limitControllers = []string{"cpu", "memory", "pids"}
+
+// cgroups tells how containers can be limited. They run without.
+func (p *patient) cgroups() Need {
+	const scope, subtree = "systemd user scope", "writable subtree"
+	c := p.cgroup(os.Geteuid())
+	n := Need{Name: "cgroup", State: Best, Rung: scope}
+	why := "systemd --user does not answer"
+	if c.manager != "" {
+		missing := without(limitControllers, c.managed)
+		if len(missing) == 0 {
+			return n
+		}
+		why = "systemd --user has no " + strings.Join(missing, ", ")
+	}
+	n.Skipped = append(n.Skipped, Fault{scope, why, p.delegationCures(c)})
+	n.State, n.Rung = Lower, subtree
+	switch missing := c.own.Missing(limitControllers...); {
+	case c.err != nil:
+		why = c.err.Error()
+	case c.own.Blocked != "":
+		why = c.own.Blocked
+	case len(missing) > 0:
+		why = fmt.Sprintf("%s has no %s", c.own.Dir, strings.Join(missing, ", "))
+		if c.own.Mode == cgroupv2.Hybrid {
+			why += ": cgroup version 1 holds them"
+		}
+	default:
+		return n
+	}
+	n.Skipped = append(n.Skipped, Fault{Rung: subtree, Why: why})
+	n.State, n.Rung = Lost, ""
+	return n
+}
+
+// without returns the words of all that are not in some.
+func without(all, some []string) []string {
+	var missing []string
+	for _, s := range all {
+		if !slices.Contains(some, s) {
+			missing = append(missing, s)
+		}
+	}
+	return missing
+}
+
+// detectCgroup looks at our cgroup and at the user's systemd.
+func detectCgroup(uid int) cgroups {
+	var c cgroups
+	c.own, c.err = cgroupv2.Detect()
+	for _, socket := range []string{
+		filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "systemd/private"),
+		fmt.Sprintf("/run/user/%d/systemd/private", uid),
+	} {
+		conn, err := net.DialTimeout("unix", socket, time.Second)
+		if err == nil {
+			conn.Close()
+			c.manager = socket
+			break
+		}
+	}
+	file := fmt.Sprintf("user.slice/user-%d.slice/user@%d.service/cgroup.controllers", uid, uid)
+	b, _ := os.ReadFile(filepath.Join(c.own.Mount, file))
+	c.managed = strings.Fields(string(b))
+	return c
+}
+
+// runtimeDirectory tells where what need not outlive a boot is kept.
+func (p *patient) runtimeDirectory() Need {
+	n := Need{Name: "runtime directory", State: Best}
+	dir, err := p.runtime()
+	if err != nil {
+		n.State, n.Skipped = Fatal, []Fault{p.fault("any", err)}
+		return n
+	}
+	n.Rung = dir
+	xdg := p.getenv("XDG_RUNTIME_DIR")
+	if p.getenv("RBOX_RUNTIME") != "" || xdg != "" && strings.HasPrefix(dir, filepath.Clean(xdg)+"/") {
+		return n
+	}
+	f := Fault{Rung: "$XDG_RUNTIME_DIR", Why: "it is not set"}
+	if xdg != "" {
+		f.Why = xdg + " is not a directory of ours that nobody else may write to"
+	}
+	f.Cures = []Cure{
+		{Do: "log in by ssh or a console instead of su or sudo"},
+		{Admin: true, Do: "loginctl enable-linger " + p.user, Script: lingerScript(p.user)},
+	}
+	n.State, n.Skipped = Lower, []Fault{f}
+	return n
+}
