@@ -18,6 +18,9 @@ type grammar struct {
 	Help helpFlag `help:"Show help."`
 
 	Run     RunCmd     `cmd:"" help:"Run a command in a new container."`
+	Ps      PsCmd      `cmd:"" aliases:"list,ls" help:"List containers."`
+	Rm      RmCmd      `cmd:"" help:"Remove containers."`
+	Unshare UnshareCmd `cmd:"" help:"Run a command where all your ids are: root of what containers own."`
 	Version VersionCmd `cmd:"" help:"Show the version."`
 }
 

@@ -117,10 +117,7 @@ func (c *RunCmd) Run(app *App) error {
 	if err != nil {
 		return err
 	}
-	if status != 0 {
-		return exitStatus(status)
-	}
-	return nil
+	return exitStatus(status)
 }
 
 // check refuses what cannot work before anything is made.

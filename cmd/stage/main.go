@@ -5,12 +5,17 @@ package main
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"time"
 
 	"rbox/userns"
 	"rbox/userns/container"
 	"rbox/userns/stage"
 )
+
+// The kernel kills what we clone when the thread that did it ends: main stays
+// on the main thread.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	if err := run(os.Args); err != nil {
@@ -29,8 +34,12 @@ func run(args []string) error {
 		return userns.KeeperMain(idle, args[2])
 	case args[0] == "rbox-monitor" && len(args) == 2:
 		return container.MonitorMain(args[1])
+	case args[0] == "rbox-probe" && len(args) == 3:
+		return container.ProbeMain(args[1], args[2])
 	case args[0] == "rbox-remove" && len(args) == 3:
-		return container.RemoveMain(args[1], args[2])
+		return container.RemoveMain(args[1], args[2], false)
+	case args[0] == "rbox-remove-running" && len(args) == 3:
+		return container.RemoveMain(args[1], args[2], true)
 	case args[0] == "rbox-init" && len(args) > 1:
 		os.Exit(stage.InitMain(args[1:]))
 	}

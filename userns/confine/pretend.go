@@ -13,33 +13,32 @@ const (
 	offArgs = 16 // 8 bytes an argument, the low half first on little-endian machines
 )
 
-// pretendCalls fail in a user namespace of one id and are answered with
-// success: package managers set owners and groups that do not exist here.
-var pretendCalls = map[string]struct {
-	arch  uint32
-	calls []uint32
-	mknod uint32 // 0: the machine has mknodat alone
-	at    uint32 // mknodat
-}{
-	"amd64": {
-		arch: unix.AUDIT_ARCH_X86_64,
-		// chown, fchown, lchown, setgroups, fchownat
-		calls: []uint32{92, 93, 94, 116, 260},
-		mknod: 133, at: 259,
-	},
-	"arm64": {
-		arch: unix.AUDIT_ARCH_AARCH64,
-		// fchownat, fchown, setgroups
-		calls: []uint32{54, 55, 159},
-		at:    33,
-	},
+// pretended lists the numbers of system calls that fail in a user namespace of
+// one id and are answered with success: package managers set owners and groups
+// that do not exist here.
+type pretended struct {
+	arch    uint32
+	owners  []uint32 // chown and its like, setgroups
+	mknod   uint32   // 0: the machine has mknodat alone
+	mknodat uint32
+}
+
+// pretendHere are this machine's numbers, none for an architecture we do not know.
+func pretendHere() (p pretended, ok bool) {
+	switch runtime.GOARCH {
+	case "amd64": // chown, fchown, lchown, setgroups, fchownat
+		return pretended{unix.AUDIT_ARCH_X86_64, []uint32{92, 93, 94, 116, 260}, 133, 259}, true
+	case "arm64": // fchownat, fchown, setgroups
+		return pretended{unix.AUDIT_ARCH_AARCH64, []uint32{54, 55, 159}, 0, 33}, true
+	}
+	return p, false
 }
 
 // Pretend returns the seccomp filter of the single-id rung: chown and its
 // like, setgroups, and mknod of a device return 0 and do nothing. All else,
 // FIFOs and regular files by mknod too, goes to the kernel.
 func Pretend() []unix.SockFilter {
-	m, ok := pretendCalls[runtime.GOARCH]
+	m, ok := pretendHere()
 	if !ok {
 		return nil
 	}
@@ -50,10 +49,10 @@ func Pretend() []unix.SockFilter {
 		unless(m.arch, 1),
 		ret(unix.SECCOMP_RET_ALLOW),
 		load(offNr))
-	for _, nr := range m.calls {
+	for _, nr := range m.owners {
 		f = append(f, onlyIf(nr, 1), ret(success))
 	}
-	f = append(f, deviceNode(m.at, 2)...)
+	f = append(f, deviceNode(m.mknodat, 2)...)
 	if m.mknod != 0 {
 		f = append(f, deviceNode(m.mknod, 1)...)
 	}

@@ -7,10 +7,10 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 
+	"rbox/rootfs"
 	"rbox/userns"
 )
 
@@ -30,9 +30,6 @@ type Launch struct {
 // status. An error means that it did not start, or that the monitor was lost;
 // *Failure carries a status of its own. If this process ends, the container does.
 func (l *Launch) Run() (status int, err error) {
-	// The kernel kills the monitor when the thread that cloned it ends.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	if err := writeJSON(l.Folder.Dir, "config.json", l.Config); err != nil {
 		return 0, err
 	}
@@ -108,21 +105,56 @@ func (l *Launch) lost() error {
 	return &Failure{Text: "the container's monitor was killed", Status: 137}
 }
 
+// PickDriver tries the storage drivers for writable layers in dir, on the
+// host's behalf and as root of the outer user namespace. The choice carries stamp.
+func PickDriver(outer *userns.Outer, stage, dir, stamp string) (rootfs.Choice, error) {
+	var choice rootfs.Choice
+	r, w, err := os.Pipe()
+	if err != nil {
+		return choice, err
+	}
+	defer r.Close()
+	cmd := outer.Command(stage)
+	cmd.Args = []string{"rbox-probe", dir, stamp}
+	cmd.NewMount = true
+	cmd.Stdout, cmd.Stderr = w, os.Stderr
+	err = cmd.Start()
+	w.Close()
+	if err != nil {
+		return choice, err
+	}
+	err = json.NewDecoder(r).Decode(&choice)
+	if status, waitErr := cmd.Wait(); waitErr != nil || status != 0 {
+		err = fmt.Errorf("try the storage drivers in %s: failed", dir)
+	}
+	return choice, err
+}
+
+// ProbeMain is the other side of PickDriver.
+func ProbeMain(dir, stamp string) error {
+	driver, skipped := rootfs.PickDriver(dir)
+	return json.NewEncoder(os.Stdout).Encode(rootfs.NewChoice(driver, skipped, stamp))
+}
+
 // Sweep removes what killed monitors left of containers that were to be
 // removed when they end.
 func Sweep(h *Home, outer *userns.Outer, stage string) error {
 	for _, id := range h.Dead() {
-		if err := Remove(h, outer, stage, id); err != nil {
+		if err := Remove(h, outer, stage, id, false); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Remove deletes the container id, which must not run.
-func Remove(h *Home, outer *userns.Outer, stage, id string) error {
+// Remove deletes the container id. One that runs is an error, or is killed if
+// force is set.
+func Remove(h *Home, outer *userns.Outer, stage, id string, force bool) error {
 	cmd := outer.Command(stage)
 	cmd.Args = []string{"rbox-remove", h.Dir, id}
+	if force {
+		cmd.Args[0] = "rbox-remove-running"
+	}
 	cmd.Stderr = os.Stderr
 	status, err := cmd.Run()
 	if err == nil && status != 0 {

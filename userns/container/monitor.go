@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -45,10 +45,10 @@ type monitor struct {
 }
 
 // MonitorMain runs one container, from its mounts to its removal. The folder's
-// path is its argument. It must be called on the main thread: the kernel kills
-// the container when the thread that cloned it ends.
+// path is its argument. It must be called on the main thread, locked: the
+// kernel kills the container when the thread that cloned it ends, and shows
+// the main thread alone in /proc/self.
 func MonitorMain(dir string) error {
-	runtime.LockOSThread()
 	for fd := controlFD; fd < preserveFD; fd++ {
 		unix.CloseOnExec(fd)
 	}
@@ -203,23 +203,56 @@ func (m *monitor) cleanUp() {
 	}
 }
 
-// RemoveMain deletes the folder of a container that does not run. Like the
-// monitor it is root of the outer user namespace.
-func RemoveMain(home, id string) error {
+// RemoveMain deletes the folder of a container; one that runs is an error, or
+// is killed first. Like the monitor it is root of the outer user namespace.
+func RemoveMain(home, id string, running bool) error {
 	h := &Home{home}
 	lock, err := h.tryLock(id)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return fmt.Errorf("container %s is running", Short(id))
+		if !running {
+			return fmt.Errorf("container %s is running", Short(id))
+		}
+		if lock, err = h.end(id); err == nil && lock == nil {
+			return nil
+		}
 	}
-	if err == nil {
-		defer lock.Close()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
+	defer lock.Close()
 	name, _ := os.ReadFile(filepath.Join(home, dying, id))
 	var c Config
 	if readJSON(filepath.Join(home, id), "config.json", &c) == nil {
 		name = []byte(c.Name)
 	}
 	return RemoveFolder(filepath.Join(home, id), string(name))
+}
+
+// end kills a running container and waits for its monitor to let go of the
+// lock. A container that its monitor has removed meanwhile gives no lock.
+func (h *Home) end(id string) (lock *os.File, err error) {
+	lock, err = os.OpenFile(filepath.Join(h.Dir, id, "lock"), os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var s State
+	if err := readJSON(filepath.Join(h.Dir, id), "state.json", &s); err == nil && s.alive() {
+		unix.Kill(s.Pid, unix.SIGKILL)
+	}
+	for {
+		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	if _, gone := os.Lstat(filepath.Join(h.Dir, id)); gone != nil {
+		lock.Close()
+		return nil, nil
+	}
+	return lock, err
 }
 
 // RemoveFolder deletes a container's folder, whoever owns what is in it, and
@@ -320,7 +353,7 @@ func (m *monitor) unshareTime() error {
 	}
 	for clock, seconds := range offsets {
 		line := fmt.Sprintf("%s %d 0\n", clock, seconds)
-		if err := os.WriteFile("/proc/thread-self/timens_offsets", []byte(line), 0); err != nil {
+		if err := os.WriteFile("/proc/self/timens_offsets", []byte(line), 0); err != nil {
 			return fmt.Errorf("set the offset of the %s clock to %d s: %w", clock, seconds, err)
 		}
 	}

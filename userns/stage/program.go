@@ -2,6 +2,7 @@ package stage
 
 import (
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -182,7 +183,7 @@ func (p *Plan) drop(c *userns.Program, a Account) {
 			c.Call("install the seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, userns.Ref(c, prog))
 		}
 	} else if !p.Process.KeepGroups {
-		groups := append(a.Groups, a.GID)
+		groups := append([]uint32{a.GID}, slices.DeleteFunc(slices.Clone(a.Groups), func(g uint32) bool { return g == a.GID })...)
 		c.Call("set the groups", unix.SYS_SETGROUPS, len(groups), userns.Ref(c, &groups[0]))
 	}
 	if a.UID != 0 || a.GID != 0 {
