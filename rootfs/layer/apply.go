@@ -42,6 +42,7 @@ type Options struct {
 	Single     bool      // there is one id: every file is ours, true owners are kept in OwnerXattr
 	MaxBytes   int64     // of the unpacked archive; 0 is DefaultMaxBytes
 	MaxEntries int64     // in the archive; 0 is DefaultMaxEntries
+	Sync       bool      // return only when all is on the disk
 }
 
 // Result tells what was unpacked.
@@ -120,6 +121,11 @@ func Apply(ctx context.Context, dir string, r io.Reader, o Options) (Result, err
 	}
 	if u.res.DiffID, err = s.finish(); err != nil {
 		return Result{}, u.after(err)
+	}
+	if o.Sync {
+		if err := unix.Syncfs(u.tree.root.fd); err != nil {
+			return Result{}, fmt.Errorf("flush %s: %w", dir, err)
+		}
 	}
 	return u.res, nil
 }
