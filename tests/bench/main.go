@@ -1,0 +1,166 @@
+// Bench is what `make bench` runs: rbox beside crun, bubblewrap and podman on
+// this machine, as an unprivileged account, in rounds that take turns so that
+// each meets the same noise. It prints medians, ratios, and whether the bars
+// that rbox sets itself are met.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"rbox/tests/account"
+	"rbox/tests/images"
+)
+
+func main() {
+	rounds := flag.Int("rounds", 50, "containers that each program starts")
+	pulls := flag.Int("pulls", 5, "times that each program pulls the image")
+	megabytes := flag.Int("size", 200, "size of the image to pull, MB")
+	flag.Parse()
+	if err := enterMountNamespace(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+	if err := run(*rounds, *pulls, *megabytes); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// bench is what the measurements share.
+type bench struct {
+	*account.Desk
+	rbox   string // the copy of rbox to measure
+	alpine string // root file system, tar.gz
+}
+
+func run(rounds, pulls, megabytes int) error {
+	who, err := account.Ensure(account.Plain)
+	if err != nil {
+		return err
+	}
+	top, err := filepath.Abs(".")
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("/tmp", "rbench-")
+	if err != nil {
+		return err
+	}
+	defer removeAll(dir, top)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return err
+	}
+	b := new(bench)
+	if b.rbox, err = account.CopyBinary(top, dir); err != nil {
+		return err
+	}
+	if b.alpine, _, err = images.Alpine(top, dir); err != nil {
+		return err
+	}
+	if b.Desk, err = account.NewDesk(filepath.Join(dir, "1"), who); err != nil {
+		return err
+	}
+	// The benchmark outlasts the tests' short idle time; podman wants a runtime directory.
+	b.Env = append(b.Env, "RBOX_KEEPER_IDLE=5s", "XDG_RUNTIME_DIR="+b.Run)
+
+	fmt.Printf("%s, %d CPUs, as %s with %d ids\n\n", kernel(), runtime.NumCPU(), who.Name, mapped(who))
+	if rounds > 0 {
+		if err := b.startup(rounds); err != nil {
+			return err
+		}
+	}
+	if pulls > 0 {
+		return b.pull(dir, pulls, megabytes)
+	}
+	return nil
+}
+
+// removeAll deletes dir: where the caller is not root, files of its subordinate
+// ids need rbox.
+func removeAll(dir, top string) {
+	if os.Geteuid() != 0 {
+		exec.Command(filepath.Join(top, "bin", "rbox"), "unshare", "rm", "-rf", dir).Run()
+	}
+	os.RemoveAll(dir)
+}
+
+// enterMountNamespace starts this program over in a mount namespace where
+// /sys/fs/cgroup is cgroup v2 alone: on a v1/v2 hybrid crun refuses to start.
+// Only root can, and only a hybrid needs it.
+func enterMountNamespace() error {
+	const mark = "RBOX_BENCH_NAMESPACE"
+	var fs unix.Statfs_t
+	if err := unix.Statfs("/sys/fs/cgroup", &fs); err != nil || fs.Type == unix.CGROUP2_SUPER_MAGIC || os.Geteuid() != 0 {
+		return nil
+	}
+	if os.Getenv(mark) == "" {
+		cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+		cmd.Env = append(os.Environ(), mark+"=1")
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+		err := cmd.Run()
+		if exit := new(exec.ExitError); errors.As(err, &exit) {
+			os.Exit(1)
+		}
+		if err == nil {
+			os.Exit(0)
+		}
+		return err
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	return unix.Mount("none", "/sys/fs/cgroup", "cgroup2", 0, "")
+}
+
+func kernel() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return "Linux"
+	}
+	return "Linux " + unix.ByteSliceToString(u.Release[:])
+}
+
+func mapped(a account.Account) uint32 {
+	n := uint32(1)
+	for _, r := range a.SubUIDs {
+		n += r.Count
+	}
+	return n
+}
+
+// lookPath is exec.LookPath in the account's PATH.
+func (b *bench) lookPath(name string) error {
+	for _, v := range b.Env {
+		if path, ok := strings.CutPrefix(v, "PATH="); ok {
+			for _, dir := range filepath.SplitList(path) {
+				if info, err := os.Stat(filepath.Join(dir, name)); err == nil && info.Mode()&0o111 != 0 {
+					return nil
+				}
+			}
+		}
+	}
+	return fmt.Errorf("%s is not installed", name)
+}
+
+// run runs a command as the account and returns its stdout.
+func (b *bench) run(prog string, args ...string) (string, error) {
+	cmd := b.Command(prog, args...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s %s: %w: %s", filepath.Base(prog), strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
+	}
+	return strings.TrimSpace(string(out)), nil
+}
