@@ -170,14 +170,14 @@ func stageSize() int64 {
 }
 
 // Stage returns the path of the stage executable, written out if it is not
-// there yet. Its name has its build's hash, so that versions do not mix.
+// there yet. Its folder has its build's hash, so that versions do not mix.
 func (a *App) Stage() (string, error) {
 	hash, _ := stageFiles.ReadFile("stagebin/stage.sum")
 	if len(hash) < 32 {
 		return "", errors.New("rbox was built without its stage executable: build it with make")
 	}
-	dir := filepath.Join(a.Root, "stage")
-	path := filepath.Join(dir, string(hash[:32]))
+	dir := filepath.Join(a.Root, "stage", string(hash[:32]))
+	path := filepath.Join(dir, "rbox-stage")
 	var st unix.Stat_t
 	if unix.Stat(path, &st) == nil && st.Size == stageSize() &&
 		st.Uid == uint32(os.Geteuid()) && st.Mode&0o777 == 0o500 {

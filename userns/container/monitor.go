@@ -40,6 +40,7 @@ type monitor struct {
 	fuse *rootfs.FuseMount
 
 	master, terminal *os.File
+	caller           *callerTerminal
 	initFile         *os.File
 	child            *userns.Child
 }
@@ -86,6 +87,7 @@ func (m *monitor) run() error {
 	for i := range m.Plan.Process.Preserve {
 		unix.CloseOnExec(preserveFD + i)
 	}
+	m.caller = rememberTerminal(m.Plan.Process.Terminal)
 	account, err := m.mount()
 	if err != nil {
 		return err
@@ -150,6 +152,7 @@ func (m *monitor) obey() {
 		msg, _, err := receive(controlFD)
 		if errors.Is(err, io.EOF) {
 			unix.Kill(m.child.Pid, unix.SIGKILL)
+			m.caller.restore()
 			return
 		}
 		if err == nil && msg.Signal != 0 {

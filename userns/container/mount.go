@@ -116,6 +116,32 @@ func (m *monitor) openTerminal(account stage.Account) (err error) {
 	return unix.IoctlSetWinsize(int(m.master.Fd()), unix.TIOCSWINSZ, size)
 }
 
+// A callerTerminal is the terminal that rbox was started on, with its modes
+// then: rbox makes it raw, and may be killed before it can undo that.
+type callerTerminal struct {
+	fd    int
+	modes *unix.Termios
+}
+
+// rememberTerminal returns nil if stdin is no terminal, or stays as it is.
+func rememberTerminal(raw bool) *callerTerminal {
+	modes, err := unix.IoctlGetTermios(0, unix.TCGETS)
+	if err != nil || !raw {
+		return nil
+	}
+	fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return nil
+	}
+	return &callerTerminal{fd, modes}
+}
+
+func (c *callerTerminal) restore() {
+	if c != nil {
+		unix.IoctlSetTermios(c.fd, unix.TCSETS, c.modes)
+	}
+}
+
 // sealedCopy copies a file into memory that nobody can change afterwards: the
 // container can reach its first process's executable.
 func sealedCopy(path string) (*os.File, error) {
