@@ -73,6 +73,8 @@ func run(rounds, pulls, megabytes int) error {
 	// The benchmark outlasts the tests' short idle time; podman wants a runtime directory.
 	b.Env = append(b.Env, "RBOX_KEEPER_IDLE=5s", "XDG_RUNTIME_DIR="+b.Run)
 
+	defer b.endPodman()
+
 	fmt.Printf("%s, %d CPUs, as %s with %d ids\n\n", kernel(), runtime.NumCPU(), who.Name, mapped(who))
 	if rounds > 0 {
 		if err := b.startup(rounds); err != nil {

@@ -104,6 +104,13 @@ func editConfig(file string) error {
 	return os.WriteFile(file, data, 0o644)
 }
 
+// endPodman ends the process that holds podman's user namespace.
+func (b *bench) endPodman() {
+	if b.lookPath("podman") == nil {
+		b.run("podman", b.podman("system", "migrate")...)
+	}
+}
+
 // podman is a command line of podman's that works on this desk alone.
 func (b *bench) podman(args ...string) []string {
 	return append([]string{"--cgroup-manager=cgroupfs", "--events-backend=file", "--log-level=error"}, args...)
