@@ -8,6 +8,19 @@ import (
 // maxLines is how many lines a map may have (user_namespaces(7), Linux 4.15).
 const maxLines = 340
 
+// AbsentError reports a range that is granted to us but does not exist in the
+// user namespace that we are in.
+type AbsentError struct{ Range Range }
+
+func (e *AbsentError) Error() string {
+	return fmt.Sprintf("ids %d to %d do not exist in this user namespace", e.Range.Start, e.Range.end()-1)
+}
+
+// Hint is what who made that namespace can do.
+func (e *AbsentError) Hint() string {
+	return "map more ids in the outer container, or change the file to ids that /proc/self/uid_map and gid_map have"
+}
+
 // arrange maps own to id 0 and the ranges, in their order, to the ids from 1
 // on. No id is mapped twice: what an earlier range or own has is cut from
 // later ones. Ids outside of within do not exist in the present namespace and
@@ -21,7 +34,7 @@ func arrange(own uint32, ranges, within []Range, pageSize int) (maps []Mapping, 
 	for i, r := range ranges {
 		parts := intersect(r, within)
 		if len(parts) == 0 {
-			dropped = append(dropped, fmt.Errorf("ids %d to %d do not exist in this user namespace", r.Start, r.end()-1))
+			dropped = append(dropped, &AbsentError{r})
 			continue
 		}
 		for _, part := range subtract(parts, taken) {

@@ -57,18 +57,14 @@ func Plan(h Host) (Maps, error) {
 	single := SingleMaps(h, nil)
 	if h.UID == 0 {
 		if err := h.mayMapAll(); err != nil {
-			single.Skipped = append(single.Skipped, err)
-		} else {
-			return asRoot(uids, gids, single), nil
+			return SingleMaps(h, []error{err}), nil // newuidmap would lack the same
 		}
+		return asRoot(uids, gids, single), nil
 	}
 	m, err := h.subordinate(uids, gids)
 	if err != nil {
-		single.Skipped = append(single.Skipped, m.Skipped...)
-		single.Skipped = append(single.Skipped, err)
-		return single, nil
+		return SingleMaps(h, append(m.Skipped, err)), nil
 	}
-	m.Skipped = append(single.Skipped, m.Skipped...)
 	return m, nil
 }
 
@@ -172,9 +168,21 @@ func (h Host) mayMapAll() error {
 func asRoot(uids, gids []Range, single Maps) Maps {
 	m := Maps{UIDs: identity(uids), GIDs: identity(gids)}
 	if total(m.UIDs) == 1 || total(m.GIDs) == 1 {
+		single.Skipped = []error{&OneIDError{}}
 		return single
 	}
 	return m
+}
+
+// OneIDError reports that we are root of a user namespace that has no more
+// than one id itself.
+type OneIDError struct{}
+
+func (*OneIDError) Error() string { return "the user namespace that we are root of has one id" }
+
+// Hint is what who made that namespace can do.
+func (*OneIDError) Hint() string {
+	return "map more ids in the outer container (unshare: --map-users auto --map-groups auto)"
 }
 
 func identity(rs []Range) []Mapping {
@@ -236,11 +244,14 @@ func (h Host) subordinate(uids, gids []Range) (Maps, error) {
 			return m, err
 		}
 		maps, dropped := arrange(db.own, ranges, db.within, h.PageSize)
-		for _, d := range dropped {
-			m.Skipped = append(m.Skipped, fmt.Errorf("%s: %w", db.file, d))
+		if len(maps) < 2 && len(dropped) > 0 {
+			return m, fmt.Errorf("%s: %w", db.file, dropped[0])
 		}
 		if len(maps) < 2 {
-			return m, fmt.Errorf("%s: no range is left to map", db.file)
+			return m, h.noSubIDs(who, db.file) // a line with the own id alone
+		}
+		for _, d := range dropped {
+			m.Skipped = append(m.Skipped, fmt.Errorf("%s: %w", db.file, d))
 		}
 		*db.maps = maps
 	}

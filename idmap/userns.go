@@ -47,14 +47,11 @@ func (e *NoUserNSError) Unwrap() error { return e.Err }
 func (e *NoUserNSError) Hint() string { return e.Cure }
 
 // ExplainUserNS finds out why a clone(2) with CLONE_NEWUSER, or what was then
-// done in the new namespace, failed with err, and returns a *NoUserNSError, or
-// err itself if it is one already. It returns nil for nil.
+// done in the new namespace, failed with err, and returns a *NoUserNSError. It
+// returns err itself if that is one already, or no refusal of the kernel's.
 func ExplainUserNS(err error) error {
-	if err == nil {
-		return nil
-	}
 	var known *NoUserNSError
-	if errors.As(err, &known) {
+	if !refused(err) || errors.As(err, &known) {
 		return err
 	}
 	exe, exeErr := os.Executable()
@@ -62,6 +59,17 @@ func ExplainUserNS(err error) error {
 		exe = "/usr/local/bin/rbox"
 	}
 	return explain(err, os.ReadFile, exe, os.Geteuid() == 0)
+}
+
+// refused tells whether err is an errno by which clone(2) refuses a user
+// namespace, or by which security modules make it useless.
+func refused(err error) bool {
+	for _, errno := range []error{unix.EPERM, unix.EACCES, unix.ENOSPC, unix.EUSERS, unix.EINVAL, unix.ENOSYS} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
 }
 
 // AppArmorProfile is the text of a profile that lets the program at exe, and

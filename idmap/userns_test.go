@@ -72,8 +72,10 @@ func TestExplain(t *testing.T) {
 			}
 		})
 	}
-	if ExplainUserNS(nil) != nil {
-		t.Error("explained no error")
+	for _, err := range []error{nil, os.ErrNotExist, errors.New("exit status 1")} {
+		if got := ExplainUserNS(err); got != err {
+			t.Errorf("%v is no refusal, and was explained: %v", err, got)
+		}
 	}
 }
 

@@ -157,7 +157,7 @@ func writeDiagnosis(w io.Writer, d Diagnosis) {
 			lower++
 		}
 		for _, f := range n.Skipped {
-			fmt.Fprintf(w, "           not %s: %s\n", f.Rung, f.Why)
+			fmt.Fprintf(w, "           not %s: %s\n", f.Rung, oneLine(f.Why))
 			for _, c := range f.Cures {
 				who := "you"
 				if c.Admin {
@@ -193,10 +193,12 @@ func here(app *App) *patient {
 	if exe, err := os.Executable(); err == nil {
 		p.exe = exe
 	}
-	p.user = strconv.Itoa(os.Geteuid())
+	p.uid = os.Geteuid()
+	p.user = strconv.Itoa(p.uid)
 	if u, err := user.LookupId(p.user); err == nil {
 		p.user = u.Username
 	}
+	p.exists = func(name string) bool { _, err := os.Stat(name); return err == nil }
 	p.mapIDs = mapIDs
 	p.tryInside = tryInside
 	p.cgroup = detectCgroup
@@ -210,7 +212,7 @@ func (p *patient) facts() Facts {
 	f := Facts{
 		Kernel:     unix.ByteSliceToString(uts.Release[:]),
 		User:       p.user,
-		UID:        os.Geteuid(),
+		UID:        p.uid,
 		Data:       p.data,
 		FileSystem: rootfs.FileSystem(nearestExisting(p.data)),
 		Executable: p.exe,

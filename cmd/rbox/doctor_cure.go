@@ -111,16 +111,22 @@ func deviceScript(name, path string) string {
 	return fmt.Sprintf("echo 'KERNEL==\"%s\", MODE=\"0666\"' >/etc/udev/rules.d/60-rbox-%[1]s.rules\nchmod 666 %s", name, path)
 }
 
-func lingerScript(user string) string { return "loginctl enable-linger " + shellQuote(user) }
+// linger keeps a systemd, and with it a runtime directory, for the user who
+// is not logged in.
+func (p *patient) linger() Cure {
+	return Cure{Admin: true, Do: "loginctl enable-linger " + p.user, Script: "loginctl enable-linger " + shellQuote(p.user)}
+}
 
 // delegationCures is how an administrator lets users limit what they run
 // (systemd.io/CGROUP_DELEGATION).
 func (p *patient) delegationCures(c cgroups) []Cure {
-	if c.err != nil || c.own.Mode != cgroupv2.Unified {
+	switch {
+	case !p.systemd():
+		return []Cure{{Admin: true, Do: "mount cgroup version 2 alone and give " + p.user + " a cgroup of their own, with its cgroup.procs and cgroup.subtree_control, to start rbox in"}}
+	case c.err != nil || c.own.Mode != cgroupv2.Unified:
 		return []Cure{{Admin: true, Do: "boot with systemd.unified_cgroup_hierarchy=1 on the kernel's command line, for cgroup version 2"}}
-	}
-	if c.manager == "" {
-		return []Cure{{Admin: true, Do: "loginctl enable-linger " + p.user, Script: lingerScript(p.user)}}
+	case c.manager == "":
+		return []Cure{p.linger()}
 	}
 	return []Cure{{
 		Admin: true,

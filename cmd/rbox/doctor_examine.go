@@ -18,9 +18,11 @@ import (
 // try. Tests swap them to walk every rung.
 type patient struct {
 	data, exe, user string
+	uid             int
 	runtime         func() (string, error) // the runtime directory, made
 
 	read      func(name string) ([]byte, error)
+	exists    func(name string) bool
 	getenv    func(name string) string
 	mapIDs    func() mapped
 	tryInside func(ids idmap.Maps, scratch string) (map[string]*Fault, error)
@@ -157,6 +159,9 @@ func namespaces(inside map[string]*Fault) Need {
 	return n
 }
 
+// systemd tells whether systemd runs this host.
+func (p *patient) systemd() bool { return p.exists("/run/systemd/system") }
+
 // dataDirectory tells whether the data directory can be written.
 func (p *patient) dataDirectory(err error) Need {
 	if err == nil {
@@ -213,7 +218,7 @@ var limitControllers = []string{"cpu", "memory", "pids"}
 // cgroups tells how containers can be limited. They run without.
 func (p *patient) cgroups() Need {
 	const scope, subtree = "systemd user scope", "writable subtree"
-	c := p.cgroup(os.Geteuid())
+	c := p.cgroup(p.uid)
 	n := Need{Name: "cgroup", State: Best, Rung: scope}
 	why := "systemd --user does not answer"
 	if c.manager != "" {
@@ -289,12 +294,14 @@ func (p *patient) runtimeDirectory() Need {
 		return n
 	}
 	f := Fault{Rung: "$XDG_RUNTIME_DIR", Why: "it is not set"}
-	if xdg != "" {
+	usual := fmt.Sprintf("/run/user/%d", p.uid)
+	switch {
+	case xdg != "":
 		f.Why = xdg + " is not a directory of ours that nobody else may write to"
-	}
-	f.Cures = []Cure{
-		{Do: "log in by ssh or a console instead of su or sudo"},
-		{Admin: true, Do: "loginctl enable-linger " + p.user, Script: lingerScript(p.user)},
+	case p.exists(usual):
+		f.Cures = []Cure{{Do: "export XDG_RUNTIME_DIR=" + usual}}
+	case p.systemd():
+		f.Cures = []Cure{{Do: "log in by ssh or a console instead of su or sudo"}, p.linger()}
 	}
 	n.State, n.Skipped = Lower, []Fault{f}
 	return n

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -44,18 +45,26 @@ func probeMain(args []string) int {
 	default:
 		err = errors.New("this is a part of rbox doctor")
 	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		fmt.Fprint(os.Stderr, err)
+		return statusRefused
+	case err != nil:
+		fmt.Fprint(os.Stderr, err)
 		return 1
 	}
 	return 0
 }
+
+// statusRefused is the exit status of a probe that was denied something.
+const statusRefused = 2
 
 // probe is one trial as root of the user namespace.
 type probe struct {
 	name    string
 	clone   uintptr // namespaces of its own
 	unshare uintptr // those that clone(2) cannot make
+	needs   string  // their name, where they are not what it tries
 	data    bool    // it needs a scratch directory
 	try     func(scratch string) error
 }
@@ -66,21 +75,21 @@ func probes() []probe {
 		return func(scratch string) error { return rootfs.TryDriver(d, scratch) }
 	}
 	return []probe{
-		{"mount", unix.CLONE_NEWNS, 0, false, nothing},
-		{"pid", unix.CLONE_NEWPID, 0, false, nothing},
-		{"ipc", unix.CLONE_NEWIPC, 0, false, nothing},
-		{"uts", unix.CLONE_NEWUTS, 0, false, nothing},
-		{"network", unix.CLONE_NEWNET, 0, false, nothing},
-		{"cgroup", unix.CLONE_NEWCGROUP, 0, false, nothing},
-		{"time", 0, unix.CLONE_NEWTIME, false, nothing},
-		{"overlay", unix.CLONE_NEWNS, 0, true, driver(rootfs.Overlay)},
-		{"fuse-overlayfs", unix.CLONE_NEWNS, 0, true, driver(rootfs.Fuse)},
-		{"copy by reflink", 0, 0, true, rootfs.Reflink},
-		{"files of all ids", 0, 0, true, rootfs.OwnsOthers},
-		{"fresh proc", unix.CLONE_NEWNS | unix.CLONE_NEWPID, 0, false, mountProc},
-		{"fresh sysfs", unix.CLONE_NEWNS | unix.CLONE_NEWNET, 0, false, mountSysfs},
-		{"sealed memfd", 0, 0, false, runMemfd},
-		{"/dev/net/tun", unix.CLONE_NEWNET, 0, false, openTun},
+		{"mount", unix.CLONE_NEWNS, 0, "", false, nothing},
+		{"pid", unix.CLONE_NEWPID, 0, "", false, nothing},
+		{"ipc", unix.CLONE_NEWIPC, 0, "", false, nothing},
+		{"uts", unix.CLONE_NEWUTS, 0, "", false, nothing},
+		{"network", unix.CLONE_NEWNET, 0, "", false, nothing},
+		{"cgroup", unix.CLONE_NEWCGROUP, 0, "", false, nothing},
+		{"time", 0, unix.CLONE_NEWTIME, "", false, nothing},
+		{"overlay", unix.CLONE_NEWNS, 0, "mount namespace", true, driver(rootfs.Overlay)},
+		{"fuse-overlayfs", unix.CLONE_NEWNS, 0, "mount namespace", true, driver(rootfs.Fuse)},
+		{"copy by reflink", 0, 0, "", true, rootfs.Reflink},
+		{"files of all ids", 0, 0, "", true, rootfs.OwnsOthers},
+		{"fresh proc", unix.CLONE_NEWNS | unix.CLONE_NEWPID, 0, "PID namespace", false, mountProc},
+		{"fresh sysfs", unix.CLONE_NEWNS | unix.CLONE_NEWNET, 0, "network namespace", false, mountSysfs},
+		{"sealed memfd", 0, 0, "", false, runMemfd},
+		{"/dev/net/tun", unix.CLONE_NEWNET, 0, "network namespace", false, openTun},
 	}
 }
 
@@ -131,13 +140,14 @@ func runInside(maps idmap.Maps, args ...string) ([]byte, error) {
 	cmd.ExtraFiles = []*os.File{ready}
 	cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWUSER
 	// An exec without a mapped id loses all capabilities but these.
-	cmd.SysProcAttr.AmbientCaps = []uintptr{unix.CAP_SETUID, unix.CAP_SETGID}
+	// All of them, since under no_new_privs none comes back.
+	cmd.SysProcAttr.AmbientCaps = allCaps()
 	var out, words bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &words
 	err = cmd.Start()
 	ready.Close()
 	if err != nil {
-		return nil, err
+		return nil, withoutPath(err)
 	}
 	if err := maps.Write(cmd.Process.Pid); err != nil {
 		cmd.Process.Kill()
@@ -145,10 +155,40 @@ func runInside(maps idmap.Maps, args ...string) ([]byte, error) {
 		return nil, err
 	}
 	release.Write([]byte{0}) // if nobody reads, Wait tells why
-	if err := cmd.Wait(); err != nil {
-		return nil, fmt.Errorf("%s (%w)", strings.TrimSpace(words.String()), err)
+	err = cmd.Wait()
+	switch {
+	case err != nil && cmd.ProcessState.ExitCode() == statusRefused:
+		return nil, fmt.Errorf("%s (%w)", words.String(), unix.EPERM)
+	case err != nil:
+		return nil, fmt.Errorf("%s (%w)", words.String(), err)
 	}
 	return out.Bytes(), nil
+}
+
+// withoutPath is err without "fork/exec /proc/self/exe", which tells nobody
+// anything.
+func withoutPath(err error) error {
+	var path *os.PathError
+	if errors.As(err, &path) && path.Op == "fork/exec" {
+		return path.Err
+	}
+	return err
+}
+
+// allCaps are the capabilities that this kernel knows.
+func allCaps() []uintptr {
+	last := uintptr(unix.CAP_LAST_CAP)
+	b, err := os.ReadFile("/proc/sys/kernel/cap_last_cap")
+	if err == nil {
+		if n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 6); err == nil {
+			last = uintptr(n)
+		}
+	}
+	var caps []uintptr
+	for c := uintptr(0); c <= last; c++ {
+		caps = append(caps, c)
+	}
+	return caps
 }
 
 // probeCommand is rbox itself as a probe, which dies with the calling thread.
@@ -205,8 +245,10 @@ func (p probe) run(scratch string) *Fault {
 		return &Fault{Rung: p.name, Why: "no answer within 20 seconds"}
 	case errors.As(err, &exit):
 		return &Fault{Rung: p.name, Why: fmt.Sprintf("the probe failed: %s (%v)", bytes.TrimSpace(exit.Stderr), err)}
+	case err != nil && p.needs != "":
+		return &Fault{Rung: p.name, Why: fmt.Sprintf("no %s of its own: %v", p.needs, withoutPath(err))}
 	case err != nil:
-		return p.fault(errors.Unwrap(err)) // the path is of no interest
+		return p.fault(withoutPath(err))
 	}
 	var f *Fault
 	if err := json.Unmarshal(out, &f); err != nil {
@@ -217,7 +259,7 @@ func (p probe) run(scratch string) *Fault {
 
 // fault is what err says about p.
 func (p probe) fault(err error) *Fault {
-	if p.name == "mount" && (errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)) {
+	if p.name == "mount" && errors.Is(err, os.ErrPermission) {
 		err = idmap.ExplainUserNS(err)
 	}
 	exe, _ := os.Executable()
