@@ -174,7 +174,7 @@ func (b *blobReader) openAt(e endpoint, s *session, offset int64) (from int64, e
 	}
 	if n := resp.ContentLength; n >= 0 && n != b.want.Size-from {
 		return 0, &ManifestError{Image: b.ref.Familiar(),
-			err: fmt.Errorf("blob %s has %d bytes, not %d as announced", b.want.Digest.Short(), from+n, b.want.Size)}
+			err: fmt.Errorf("blob %s has %d bytes, not %d as announced", b.want.Digest, from+n, b.want.Size)}
 	}
 	b.body = body
 	return from, nil
