@@ -141,6 +141,12 @@ func (p Platform) String() string {
 	return s
 }
 
+// Runs says whether a machine of platform p can run what is built for q.
+func (p Platform) Runs(q Platform) bool {
+	p, q = p.Normalize(), q.Normalize()
+	return p == q || slices.Contains(p.runs(), q)
+}
+
 // runs lists what a machine of platform p can run, best first: its own
 // variant, then the earlier ones, then the 32-bit sibling.
 func (p Platform) runs() []Platform {

@@ -97,3 +97,24 @@ func TestSelect(t *testing.T) {
 		})
 	}
 }
+
+func TestRuns(t *testing.T) {
+	for _, tc := range []struct {
+		machine, built string
+		want           bool
+	}{
+		{"amd64", "x86_64", true},
+		{"amd64", "386", true},
+		{"amd64", "amd64/v3", false},
+		{"amd64/v3", "amd64/v2", true},
+		{"arm64", "arm/v7", true},
+		{"arm/v6", "arm/v7", false},
+		{"amd64", "arm64", false},
+	} {
+		machine, err1 := ParsePlatform(tc.machine)
+		built, err2 := ParsePlatform(tc.built)
+		if got := machine.Runs(built); got != tc.want || err1 != nil || err2 != nil {
+			t.Errorf("%s runs %s: %v (%v, %v)", tc.machine, tc.built, got, err1, err2)
+		}
+	}
+}
