@@ -160,8 +160,12 @@ type helperRun struct {
 	stderr bytes.Buffer
 }
 
-// startHelper starts newuidmap or newgidmap on the maps of pid.
-func startHelper(path, name string, pid int, maps []Mapping) (*helperRun, error) {
+// startHelper starts newuidmap or newgidmap, as name says, on a map of pid.
+func startHelper(name string, pid int, maps []Mapping) (*helperRun, error) {
+	path, err := findHelper(name)
+	if err != nil {
+		return nil, err
+	}
 	args := strings.Fields(string(text(maps)))
 	r := &helperRun{name: name, cmd: exec.Command(path, append([]string{fmt.Sprint(pid)}, args...)...)}
 	r.cmd.Env = append(os.Environ(), "LC_ALL=C") // refusal reads its words

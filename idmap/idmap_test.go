@@ -12,8 +12,8 @@ func TestKey(t *testing.T) {
 	if got := (Maps{Single: true}).Key(); got != "single" {
 		t.Errorf("single: Key() = %q", got)
 	}
-	if full.Key() != full.Key() || full.Key() == swapped.Key() {
-		t.Errorf("keys %q and %q: want a stable key that tells gids apart", full.Key(), swapped.Key())
+	if full.Key() == swapped.Key() {
+		t.Errorf("key %q does not tell gids apart", full.Key())
 	}
 	// A key that changes between versions makes every user unpack again.
 	if got, want := full.Key(), "8ef52987e4ae4591"; got != want {

@@ -34,27 +34,18 @@ func (m Maps) Write(pid int) error {
 // writeByHelpers runs newuidmap and newgidmap at the same time: each spends
 // most of its milliseconds on exec and on the user database.
 func (m Maps) writeByHelpers(pid int) error {
-	var runs []*helperRun
-	var errs []error
-	for _, h := range []struct {
-		name string
-		maps []Mapping
-	}{{"newuidmap", m.UIDs}, {"newgidmap", m.GIDs}} {
-		path, err := findHelper(h.name)
-		if err == nil {
-			var r *helperRun
-			if r, err = startHelper(path, h.name, pid, h.maps); err == nil {
-				runs = append(runs, r)
-				continue
-			}
-		}
-		errs = append(errs, err)
-		break
+	uids, err := startHelper("newuidmap", pid, m.UIDs)
+	if err != nil {
+		return err
 	}
-	for _, r := range runs {
-		errs = append(errs, r.wait())
+	gids, err := startHelper("newgidmap", pid, m.GIDs)
+	if err == nil {
+		err = gids.wait()
 	}
-	return errors.Join(errs...)
+	if uidsErr := uids.wait(); uidsErr != nil {
+		return uidsErr // most often the other fails for the same reason
+	}
+	return err
 }
 
 // writeFile writes a file of /proc/pid in the single write(2) that the kernel
