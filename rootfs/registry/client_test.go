@@ -159,6 +159,46 @@ func TestHead(t *testing.T) {
 	checkError(t, err, "no such image or tag", "")
 }
 
+func TestTags(t *testing.T) {
+	for name, tc := range map[string]struct {
+		pages   []string // what each request is answered with
+		link    string   // to the next, %s is the fake's URL
+		want    string
+		wantErr string
+	}{
+		"one page":      {pages: []string{`{"tags":["a","b"]}`}, want: "[a b]"},
+		"pages":         {pages: []string{`{"tags":["a"]}`, `{"tags":["b"]}`, `{"tags":[]}`}, link: `</v2/x/tags/list?last=a>; rel="next"`, want: "[a b]"},
+		"absolute link": {pages: []string{`{"tags":["a"]}`, `{"tags":null}`}, link: `<%s/v2/x/tags/list?last=a>; rel="next"`, want: "[a]"},
+		"none":          {pages: []string{`{}`}, want: "[]"},
+		"elsewhere":     {pages: []string{`{"tags":["a"]}`}, link: `<http://192.0.2.1/v2/x/tags/list>; rel="next"`, wantErr: "not of this registry"},
+		"not a tag":     {pages: []string{`{"tags":["../x"]}`}, wantErr: "a tag that is none"},
+		"not JSON":      {pages: []string{`<html>`}, wantErr: "list of tags"},
+		"no such":       {wantErr: "no such image"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFake(t)
+			n := 0
+			f.hook = func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.HasSuffix(r.URL.Path, "/tags/list") || len(tc.pages) == 0 {
+					return false
+				}
+				if tc.link != "" {
+					w.Header().Set("Link", strings.ReplaceAll(tc.link, "%s", f.url))
+				}
+				io.WriteString(w, tc.pages[min(n, len(tc.pages)-1)])
+				n++
+				return true
+			}
+			got, err := quick(t, Options{}).Tags(context.Background(), f.ref("x"))
+			if tc.wantErr != "" {
+				checkError(t, err, tc.wantErr, "")
+			} else if err != nil || fmt.Sprint(got) != tc.want {
+				t.Errorf("got %v, %v", got, err)
+			}
+		})
+	}
+}
+
 func TestBlob(t *testing.T) {
 	content := bytes.Repeat([]byte("0123456789abcdef"), 100_000) // 1.6 MB
 	size := int64(len(content))
