@@ -198,6 +198,9 @@ func makeKeeper(lock *os.File, stamp string, o Options) (*Outer, error) {
 	if maps.Single && o.Warn != nil {
 		for _, why := range maps.Skipped {
 			o.Warn(why.Error())
+			if h, ok := why.(interface{ Hint() string }); ok && h.Hint() != "" {
+				o.Warn("hint: " + h.Hint())
+			}
 		}
 	}
 	outer, err := record(child, lock, keeperRecord{Pid: child.Pid, Source: stamp, Maps: maps})

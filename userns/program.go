@@ -25,6 +25,7 @@ type Program struct {
 	any   []any          // structures likewise
 	regs  [nregs]uintptr // results that later steps use as arguments
 
+	waits   bool  // for the parent: it must not sleep meanwhile
 	files   []int // descriptors for 0, 1, 2 and on
 	filesAt int   // the first of the steps that place them
 }
@@ -219,6 +220,9 @@ func (p *Program) start(flags uintptr, cgroup int) (pid int, err error) {
 		args.flags |= unix.CLONE_INTO_CGROUP
 		args.cgroup = uint64(cgroup)
 	}
+	if haveVfork && flags == 0 && cgroup < 0 && !p.waits {
+		args.flags = unix.CLONE_VFORK
+	}
 	syscall.ForkLock.Lock()
 	r, errno := p.clone(&args)
 	syscall.ForkLock.Unlock()
@@ -236,7 +240,9 @@ type cloneArgs struct {
 
 // clone makes the child. Everything after beforeFork in the child is free of
 // calls into the Go runtime: RawSyscall6 is assembly, and loops allocate
-// nothing. See syscall.forkAndExecInChild1 for the same rules.
+// nothing. A child of vfork has the parent's stack and memory: it must not
+// return, and the parent's part is over in this frame. See
+// syscall.forkAndExecInChild1 for the same rules.
 //
 //go:noinline
 //go:norace
@@ -253,9 +259,13 @@ func (p *Program) clone(ca *cloneArgs) (pid uintptr, err unix.Errno) {
 		f      failure
 		steps  = p.steps
 		passed bool
+		errno  uintptr
 	)
 	beforeFork()
-	if ca.cgroup != 0 {
+	if ca.flags == unix.CLONE_VFORK {
+		r1, errno = vfork()
+		e = syscall.Errno(errno)
+	} else if ca.cgroup != 0 {
 		r1, _, e = syscall.RawSyscall6(unix.SYS_CLONE3, uintptr(unsafe.Pointer(ca)), unsafe.Sizeof(*ca), 0, 0, 0, 0)
 	} else {
 		r1, _, e = syscall.RawSyscall6(unix.SYS_CLONE, uintptr(ca.flags|ca.exitSignal), 0, 0, 0, 0, 0)

@@ -24,6 +24,7 @@ const report Reg = 0
 // AwaitRelease adds a step that waits for the parent's Release and fails with
 // EPIPE if the parent dies first.
 func (p *Program) AwaitRelease() {
+	p.waits = true
 	p.Call("wait for the parent", unix.SYS_READ, report, p.Bytes(make([]byte, 1)), 1).Min(1)
 }
 

@@ -1,4 +1,7 @@
 // Command rbox runs containers for users without root.
+
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
 package main
 
 import (
@@ -6,6 +9,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
+	"slices"
+	"strings"
 
 	"github.com/alecthomas/kong"
 )
@@ -21,7 +27,26 @@ type grammar struct {
 	Ps      PsCmd      `cmd:"" aliases:"list,ls" help:"List containers."`
 	Rm      RmCmd      `cmd:"" help:"Remove containers."`
 	Unshare UnshareCmd `cmd:"" help:"Run a command where all your ids are: root of what containers own."`
+	Doctor  DoctorCmd  `cmd:"" help:"Tell what this host grants to containers, and what would cure the rest."`
 	Version VersionCmd `cmd:"" help:"Show the version."`
+}
+
+// grammarFor returns a new grammar for a command line that begins with word:
+// of that command alone if it is one, since kong takes its time over each.
+func grammarFor(word string) any {
+	all := reflect.TypeFor[grammar]()
+	for f := range all.Fields() {
+		tag := f.Tag
+		if _, ok := tag.Lookup("cmd"); !ok {
+			continue
+		}
+		names := append(strings.Split(tag.Get("aliases"), ","), tag.Get("name"), strings.ToLower(f.Name))
+		if slices.Contains(names, word) {
+			help, _ := all.FieldByName("Help")
+			return reflect.New(reflect.StructOf([]reflect.StructField{help, f})).Interface()
+		}
+	}
+	return new(grammar)
 }
 
 // VersionCmd prints the version.
@@ -52,13 +77,19 @@ type exitStatus int
 func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
 func main() {
+	switch os.Args[0] { // what rbox starts of itself, in the outer user namespace
+	case probeName:
+		os.Exit(probeMain(os.Args[1:]))
+	}
 	os.Exit(run(newApp(), os.Args[1:]))
 }
 
 // run carries out one command line and returns the exit status.
 func run(app *App, args []string) int {
-	var cli grammar
-	parser, err := kong.New(&cli,
+	if len(args) == 0 || args[0] == "-h" {
+		args = []string{"--help"}
+	}
+	parser, err := kong.New(grammarFor(args[0]),
 		kong.Name("rbox"),
 		kong.Description("Containers without root."),
 		kong.NoDefaultHelp(),
@@ -68,9 +99,6 @@ func run(app *App, args []string) int {
 	)
 	if err != nil {
 		return app.report(err)
-	}
-	if len(args) == 0 || args[0] == "-h" {
-		args = []string{"--help"}
 	}
 	ctx, err := parser.Parse(args)
 	if err != nil {

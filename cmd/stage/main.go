@@ -1,5 +1,8 @@
 // Command stage is the small second executable that rbox carries: what it
 // becomes depends on the name it is called by.
+
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
 package main
 
 import (
@@ -14,8 +17,11 @@ import (
 )
 
 // The kernel kills what we clone when the thread that did it ends: main stays
-// on the main thread.
-func init() { runtime.LockOSThread() }
+// on the main thread. One processor is enough, and starts faster than many.
+func init() {
+	runtime.LockOSThread()
+	runtime.GOMAXPROCS(1)
+}
 
 func main() {
 	if err := run(os.Args); err != nil {

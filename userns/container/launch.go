@@ -33,13 +33,14 @@ func (l *Launch) Run() (status int, err error) {
 	if err := writeJSON(l.Folder.Dir, "config.json", l.Config); err != nil {
 		return 0, err
 	}
-	signals := make(chan os.Signal, 64)
-	signal.Notify(signals, forwarded(l.Config.Plan.Process.Terminal)...)
 	cmd, control, err := l.startMonitor()
 	if err != nil {
 		return 0, err
 	}
 	defer control.Close()
+	// Until here a signal ends us, and with us what has been started.
+	signals := make(chan os.Signal, 64)
+	signal.Notify(signals, forwarded(l.Config.Plan.Process.Terminal)...)
 	s := &session{Launch: l, control: int(control.Fd()), signals: signals}
 	status, err = s.serve()
 	if errors.Is(err, io.EOF) {
