@@ -27,13 +27,14 @@ func (f registryFlags) credentials(app *App) *registry.Credentials {
 	return registry.FindCredentials(f.Authfile, os.Getenv, app.Notice)
 }
 
-// client returns a client for registries, with this machine's configuration.
-func (f registryFlags) client(app *App) (*registry.Client, error) {
+// client returns a client for registries and this machine's configuration,
+// which it obeys.
+func (f registryFlags) client(app *App) (*registry.Config, *registry.Client, error) {
 	config, err := registry.LoadConfig(os.Getenv)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return registry.New(registry.Options{
+	return config, registry.New(registry.Options{
 		Config:      config,
 		Credentials: f.credentials(app),
 		TLSVerify:   f.TLSVerify,
@@ -94,7 +95,7 @@ func (c *LoginCmd) Run(app *App) error {
 	if err != nil {
 		return orInterrupted(ctx, err)
 	}
-	client, err := c.client(app)
+	_, client, err := c.client(app)
 	if err != nil {
 		return err
 	}

@@ -112,7 +112,7 @@ func (p *progress) Layer(i int, state store.LayerState, have int64) {
 	case store.LayerExists:
 		fmt.Fprintf(p.out, "%s: already here\n", l.id)
 	case store.LayerDone:
-		fmt.Fprintf(p.out, "%s: done, %s\n", l.id, byteText(l.size))
+		fmt.Fprintf(p.out, "%s: done, %s\n", l.id, sizeText(l.size))
 	}
 }
 
@@ -263,9 +263,9 @@ func (p *progress) layerLine(l *layerProgress, columns int) line {
 	case l.state == store.LayerExists:
 		return p.fit(columns, dim, l.id, "already here")
 	case l.state == store.LayerDone:
-		return p.fit(columns, green, l.id, "done", byteText(l.size))
+		return p.fit(columns, green, l.id, "done", sizeText(l.size))
 	case l.state == store.LayerUnpacking || l.have >= l.size:
-		return p.fit(columns, "", l.id, "unpacking", byteText(l.size))
+		return p.fit(columns, "", l.id, "unpacking", sizeText(l.size))
 	}
 	return p.bar(columns, l.id, l.have, l.size, l.rate.perSecond(p.now()))
 }
@@ -292,7 +292,7 @@ func (p *progress) sumLine(columns int) line {
 	}
 	name := fmt.Sprintf("%d of %d", complete, len(p.layers))
 	if have == size {
-		return p.fit(columns, "", name, "layers", byteText(size))
+		return p.fit(columns, "", name, "layers", sizeText(size))
 	}
 	return p.bar(columns, name, have, size, rate)
 }
@@ -336,10 +336,10 @@ func (p *progress) bar(columns int, name string, have, size, rate int64) line {
 		}
 		return p.fit(columns, "", name, percent)
 	}
-	bytes := fmt.Sprintf("%15s", byteText(have)+"/"+byteText(size))
+	bytes := fmt.Sprintf("%15s", sizeText(have)+"/"+sizeText(size))
 	speed, left := strings.Repeat(" ", 10), strings.Repeat(" ", 6)
 	if rate > 0 {
-		speed = fmt.Sprintf("%10s", byteText(rate)+"/s")
+		speed = fmt.Sprintf("%10s", sizeText(rate)+"/s")
 		left = fmt.Sprintf("%6s", timeText(time.Duration(float64(size-have)/float64(rate)*float64(time.Second))))
 	}
 	if room := columns - idWidth - 2 - len(bytes) - len(speed) - len(left) - 8; room >= 10 {
@@ -353,20 +353,8 @@ func (p *progress) bar(columns int, name string, have, size, rate int64) line {
 	return p.fit(columns, "", name, percent, bytes, speed, left)
 }
 
-// byteText shows n bytes as Docker does: powers of 1000, three digits.
-func byteText(n int64) string {
-	if n < 1000 {
-		return fmt.Sprintf("%dB", max(n, 0))
-	}
-	f := float64(n)
-	for _, unit := range []string{"kB", "MB", "GB", "TB", "PB"} {
-		f /= 1000
-		if f < 999.5 || unit == "PB" {
-			return fmt.Sprintf("%.3g%s", f, unit)
-		}
-	}
-	panic("unreachable")
-}
+// sizeText shows n bytes with three digits: bars change too often for more.
+func sizeText(n int64) string { return humanSizeDigits(n, 3) }
 
 // timeText shows d as minutes and seconds, or hours and minutes.
 func timeText(d time.Duration) string {

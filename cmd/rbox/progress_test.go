@@ -226,14 +226,6 @@ func TestRateMeter(t *testing.T) {
 	}
 }
 
-func TestByteText(t *testing.T) {
-	for n, want := range map[int64]string{0: "0B", 999: "999B", 1000: "1kB", 1234: "1.23kB", 45_678_901: "45.7MB", 999_400: "999kB", 999_600: "1MB", 1 << 62: "4.61e+03PB"} {
-		if got := byteText(n); got != want {
-			t.Errorf("%d: %s, want %s", n, got, want)
-		}
-	}
-}
-
 func TestTimeText(t *testing.T) {
 	for d, want := range map[time.Duration]string{0: "0:01", 59 * time.Second: "1:00", time.Hour: "1h00m", 1000 * time.Hour: ">99h"} {
 		if got := timeText(d); got != want {
