@@ -153,7 +153,7 @@ func TestVolumeFilesBelongToTheCaller(t *testing.T) {
 func TestUsernsContainer(t *testing.T) {
 	t.Parallel()
 	b := newBox(t)
-	p := b.start(call{args: []string{"run", "--rm", "-i", "--name", "first", "alpine", "sh", "-c", "readlink /proc/self/ns/user; cat"}, stdin: blockedReader(t)})
+	p := b.start(call{args: []string{"run", "--rm", "--init", "-i", "--name", "first", "alpine", "sh", "-c", "readlink /proc/self/ns/user; cat"}, stdin: blockedReader(t)})
 	p.see("]\n")
 	want{stdout: p.stdout.String()}.check(t, b.sh("readlink /proc/self/ns/user", "--userns", "container:first"))
 	want{status: 125, stderr: `no-such`}.check(t, b.sh("true", "--userns", "container:no-such"))

@@ -18,7 +18,7 @@ func TestRunExitStatus(t *testing.T) {
 		"success":       {[]string{"alpine", "true"}, want{}},
 		"the program's": {[]string{"alpine", "sh", "-c", "echo hi; exit 7"}, want{status: 7, stdout: "hi\n"}},
 		"largest":       {[]string{"alpine", "sh", "-c", "exit 255"}, want{status: 255}},
-		"by SIGTERM":    {[]string{"alpine", "sh", "-c", "sh -c 'kill -TERM $$'"}, want{status: 143}},
+		"by SIGTERM":    {[]string{"alpine", "sh", "-c", "sh -c 'kill -TERM $$'; exit $?"}, want{status: 143}},
 		"init by a signal": {
 			[]string{"--init", "alpine", "sh", "-c", "kill -KILL $$"}, want{status: 137}},
 		"with --init": {[]string{"--init", "alpine", "sh", "-c", "exit 7"}, want{status: 7}},
@@ -196,7 +196,7 @@ func TestRunStreamsToAFileOfTheUser(t *testing.T) {
 func TestRunName(t *testing.T) {
 	t.Parallel()
 	b := newBox(t)
-	p := b.start(call{args: []string{"run", "--rm", "-i", "--name", "two", "alpine", "sh", "-c", "echo up; cat"}, stdin: blockedReader(t)})
+	p := b.start(call{args: []string{"run", "--rm", "--init", "-i", "--name", "two", "alpine", "sh", "-c", "echo up; cat"}, stdin: blockedReader(t)})
 	p.see("up\n")
 	want{status: 125, stderr: `two`}.check(t, b.rbox("run", "--rm", "--name", "two", "alpine", "true"))
 	p.signal(15)

@@ -124,8 +124,16 @@ func TestTerminalJobControl(t *testing.T) {
 	}) {
 		t.Fatalf("^Z stops nothing: %q", term.out)
 	}
-	term.write("kill %1; exit 3\n")
-	if got := p.wait(); got.status != 3 && got.status != 143 {
+	term.write("fg\n")
+	term.see("sleep 1000\r\n")
+	// ^C may likewise come too early.
+	if !eventually(10*time.Second, func() bool {
+		term.write("\x03exit 3\n")
+		return eventually(300*time.Millisecond, func() bool { return !alive(p.cmd.Process.Pid) })
+	}) {
+		t.Fatalf("^C ends nothing: %q", term.out)
+	}
+	if got := p.wait(); got.status != 3 {
 		t.Errorf("got status %d, terminal %q", got.status, term.out)
 	}
 }

@@ -53,7 +53,7 @@ func run() error {
 	// The files of the account's subordinate ids are rbox's to delete.
 	defer desk.Command(bin, "unshare", "rm", "-rf", desk.Root).Run()
 
-	fmt.Printf("A registry runs at %s with the image alpine in it. All that follows is done by\n%s, uid %d, who is not root and has no sudo.\n\n", r.Addr, who.Name, who.UID)
+	fmt.Printf("A registry runs at %s with the image alpine in it. All that follows is done by\n%s, uid %d, who is not root.\n\n", r.Addr, who.Name, who.UID)
 	return show(desk, bin, r.Ref("alpine"))
 }
 
