@@ -50,6 +50,7 @@ type Result struct {
 	DiffID  image.Digest // of the plain archive
 	Packed  Compression
 	Bytes   int64 // in regular files
+	Plain   int64 // of the plain archive
 	Entries int64 // in the archive
 
 	OpaqueRoot    bool  // the layer hides all layers below it, which overlay cannot know of its root
@@ -119,7 +120,7 @@ func Apply(ctx context.Context, dir string, r io.Reader, o Options) (Result, err
 	if err := u.all(s); err != nil {
 		return Result{}, err
 	}
-	if u.res.DiffID, err = s.finish(); err != nil {
+	if u.res.DiffID, u.res.Plain, err = s.finish(); err != nil {
 		return Result{}, u.after(err)
 	}
 	if o.Sync {

@@ -32,6 +32,7 @@ type stream struct {
 	read   chan *block
 	hash   chan *block
 	digest chan image.Digest
+	total  int64  // bytes Read and skipped
 	now    *block // being Read
 	rest   []byte // of now
 	err    error
@@ -135,27 +136,29 @@ func (s *stream) Read(p []byte) (int, error) {
 			return 0, s.err
 		}
 		s.rest, s.err = s.now.buf[:s.now.n], s.now.err
+		s.total += int64(s.now.n)
 	}
 	n := copy(p, s.rest)
 	s.rest = s.rest[n:]
 	return n, nil
 }
 
-// finish reads what follows the archive's end and returns the digest of it all.
-func (s *stream) finish() (image.Digest, error) {
+// finish reads what follows the archive's end and returns the digest and
+// the bytes of it all.
+func (s *stream) finish() (image.Digest, int64, error) {
 	for s.err == nil {
 		s.rest = nil
 		if _, err := s.Read(nil); err != nil && err != io.EOF {
-			return "", err
+			return "", 0, err
 		}
 	}
 	if s.err != io.EOF {
-		return "", s.err
+		return "", 0, s.err
 	}
 	select {
 	case d := <-s.digest:
-		return d, nil
+		return d, s.total, nil
 	case <-s.ctx.Done():
-		return "", s.ctx.Err()
+		return "", 0, s.ctx.Err()
 	}
 }

@@ -40,7 +40,7 @@ func (s *Store) Import(ctx context.Context, r io.Reader, o ImportOptions) (*Imag
 	}
 	defer release()
 	s.cleanBuilds(ctx, o.Unpacking)
-	in, err := s.ingestLayer(ctx, r, o.Unpacking)
+	in, err := s.ingestLayer(ctx, r, "", o.Unpacking)
 	if err != nil {
 		return nil, fmt.Errorf("import: %w", err)
 	}
@@ -97,8 +97,9 @@ type ingested struct {
 
 // ingestLayer keeps the layer r, an archive in any packing, as a blob, and
 // unpacks it on the way. gzip, zstd and plain archives are kept as they are;
-// what only import knows is packed anew.
-func (s *Store) ingestLayer(ctx context.Context, r io.Reader, u Unpacking) (*ingested, error) {
+// what only import knows is packed anew. The layer must be want unless that is
+// empty.
+func (s *Store) ingestLayer(ctx context.Context, r io.Reader, want image.Digest, u Unpacking) (*ingested, error) {
 	br := bufio.NewReaderSize(r, 256<<10)
 	head, err := br.Peek(6)
 	if err == io.EOF && len(head) == 0 {
@@ -119,7 +120,7 @@ func (s *Store) ingestLayer(ctx context.Context, r io.Reader, u Unpacking) (*ing
 	if err != nil {
 		return nil, err
 	}
-	l, err := s.ingestAs(ctx, g, src, mediaType, u)
+	l, err := s.ingestAs(ctx, g, src, mediaType, want, u)
 	if err != nil {
 		g.discard()
 		return nil, err
@@ -154,7 +155,7 @@ func repackTo(w io.Writer, r io.Reader) error {
 	return z.Close()
 }
 
-func (s *Store) ingestAs(ctx context.Context, g *ingest, src io.Reader, mediaType string, u Unpacking) (*ingested, error) {
+func (s *Store) ingestAs(ctx context.Context, g *ingest, src io.Reader, mediaType string, want image.Digest, u Unpacking) (*ingested, error) {
 	t := &teeReader{ctx: ctx, r: src, g: g}
 	b, err := s.build(ctx, t, u, u.options())
 	if t.err != nil && t.err != io.EOF {
@@ -162,6 +163,9 @@ func (s *Store) ingestAs(ctx context.Context, g *ingest, src io.Reader, mediaTyp
 	}
 	if err == nil {
 		_, err = io.CopyBuffer(io.Discard, struct{ io.Reader }{t}, make([]byte, blobChunk))
+	}
+	if err == nil && want != "" && b.res.DiffID != want {
+		err = &image.DigestError{What: "layer", Want: want, Got: b.res.DiffID}
 	}
 	d := image.Descriptor{MediaType: mediaType, Size: g.size, Digest: image.DigestOf(nil).DigestFrom(g.hash)}
 	if err == nil {

@@ -24,6 +24,7 @@ const layerWorkers = 3
 type layerRecord struct {
 	DiffID     image.Digest
 	Bytes      int64 // in its files
+	Plain      int64 // bytes of the plain archive
 	OpaqueRoot bool  // it hides the layers below
 
 	// A layer is not flushed to the disk when it is unpacked, which would take
@@ -163,18 +164,22 @@ func (s *Store) rebuild(ctx context.Context, layers []Layer, u Unpacking) error 
 	}
 	defer release()
 	return each(ctx, len(layers), func(ctx context.Context, i int) error {
-		l := layers[i]
-		lock, err := s.lockLayer(ctx, u.Mapping, l.DiffID)
-		if err != nil {
-			return err
-		}
-		defer lock.Close()
-		if s.readyLayer(u.Mapping, l.DiffID, &machine{}) != nil {
-			return nil
-		}
-		_, err = s.unpackBlob(ctx, l.Digest, l.DiffID, u, true)
+		_, err := s.ensureLayer(ctx, layers[i], u)
 		return err
 	})
+}
+
+// ensureLayer unpacks l from its blob unless that is done.
+func (s *Store) ensureLayer(ctx context.Context, l Layer, u Unpacking) (*layerRecord, error) {
+	lock, err := s.lockLayer(ctx, u.Mapping, l.DiffID)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	if r := s.readyLayer(u.Mapping, l.DiffID, &machine{}); r != nil {
+		return r, nil
+	}
+	return s.unpackBlob(ctx, l.Digest, l.DiffID, u, true)
 }
 
 // lockLayer takes the lock under which the layer is unpacked for m.
@@ -271,7 +276,7 @@ func (s *Store) finish(ctx context.Context, b *built, id image.Digest, u Unpacki
 	}
 	here := &machine{}
 	r := &layerRecord{
-		DiffID: id, Bytes: b.res.Bytes, OpaqueRoot: b.res.OpaqueRoot, Unmapped: b.res.Unmapped,
+		DiffID: id, Bytes: b.res.Bytes, Plain: b.res.Plain, OpaqueRoot: b.res.OpaqueRoot, Unmapped: b.res.Unmapped,
 		Synced: b.sync, Boot: here.boot(), Host: here.name(),
 	}
 	err := s.place(ctx, b, r, u)

@@ -306,7 +306,7 @@ func newImage(id, manifest image.Digest, mediaType string, config *image.Config,
 	m := &Image{ID: id, ManifestDigest: manifest, MediaType: mediaType, Config: *config, Stored: time.Now().UTC()}
 	for i, d := range layers {
 		m.Layers = append(m.Layers, Layer{
-			DiffID: config.RootFS.DiffIDs[i], Digest: d.Digest, Size: d.Size, MediaType: d.MediaType, Unpacked: made[i].Bytes,
+			DiffID: config.RootFS.DiffIDs[i], Digest: d.Digest, Size: d.Size, MediaType: d.MediaType, Unpacked: made[i].Bytes, Plain: made[i].Plain,
 		})
 		m.Size += made[i].Bytes
 	}

@@ -41,6 +41,7 @@ type Layer struct {
 	Size      int64        // bytes of the blob
 	MediaType string
 	Unpacked  int64 // bytes of its files
+	Plain     int64 // bytes of the plain archive
 }
 
 // A Ref is a name that stands for an image.
