@@ -342,7 +342,7 @@ func (p *progress) bar(columns int, name string, have, size, rate int64) line {
 		speed = fmt.Sprintf("%10s", sizeText(rate)+"/s")
 		left = fmt.Sprintf("%6s", timeText(time.Duration(float64(size-have)/float64(rate)*float64(time.Second))))
 	}
-	if room := columns - idWidth - 2 - len(bytes) - len(speed) - len(left) - 8; room >= 10 {
+	if room := columns - idWidth - len(bytes) - len(speed) - len(left) - 11; room >= 10 {
 		full := int(share * float64(min(room, 40)))
 		drawing := strings.Repeat("=", full)
 		if full < min(room, 40) {

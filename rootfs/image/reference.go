@@ -79,6 +79,10 @@ func parseReference(s string) (Reference, error) {
 	if err := checkRegistry(r.Registry); err != nil {
 		return Reference{}, err
 	}
+	if lower := strings.ToLower(r.Repository); lower != r.Repository {
+		r.Repository = lower
+		return Reference{}, &ReferenceError{Why: "a repository's name is all lower case", hint: "try " + r.Familiar()}
+	}
 	if err := checkRepository(r.Repository); err != nil {
 		return Reference{}, err
 	}
@@ -209,9 +213,6 @@ func isHostLabel(s string) bool {
 }
 
 func checkRepository(s string) error {
-	if strings.ToLower(s) != s {
-		return &ReferenceError{Why: "a repository's name is all lower case", hint: "try " + strings.ToLower(s)}
-	}
 	for component := range strings.SplitSeq(s, "/") {
 		if component == "" {
 			return errors.New("a component of the name is empty")
