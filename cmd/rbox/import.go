@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 
 	"golang.org/x/term"
@@ -75,7 +74,7 @@ func tagName(name string) (image.Reference, error) {
 
 // openArchive opens a file to read, or stdin for "-" and "", which must not be
 // a terminal. flag names how else a file can be given.
-func openArchive(name, flag string) (io.ReadCloser, error) {
+func openArchive(name, flag string) (*os.File, error) {
 	if name != "" && name != "-" {
 		return os.Open(name)
 	}
@@ -86,5 +85,5 @@ func openArchive(name, flag string) (io.ReadCloser, error) {
 		}
 		return nil, &adviceError{errors.New("cannot read an archive from a terminal"), hint}
 	}
-	return io.NopCloser(os.Stdin), nil
+	return os.Stdin, nil
 }

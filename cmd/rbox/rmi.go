@@ -1,0 +1,98 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"rbox/rootfs/image"
+	"rbox/rootfs/store"
+)
+
+// RmiCmd removes images.
+type RmiCmd struct {
+	Force  bool     `short:"f" help:"Remove all names of an image given by its id, take the names off one that containers use, and ignore images that are not there."`
+	All    bool     `short:"a" help:"Remove all images."`
+	Images []string `arg:"" optional:"" name:"IMAGE" help:"Names or ids."`
+}
+
+// Run prints what was untagged and deleted.
+func (c *RmiCmd) Run(app *App) error {
+	s, err := app.Images()
+	if err != nil {
+		return err
+	}
+	names := c.Images
+	switch {
+	case c.All && len(names) > 0:
+		return errors.New("--all and images exclude each other")
+	case c.All:
+		if names, err = allImages(s); err != nil {
+			return err
+		}
+	case len(names) == 0:
+		return &adviceError{errors.New("rmi: no image given"), "name one that rbox images lists, or give --all"}
+	}
+	client := &unpackClient{outer: app.Outer}
+	defer client.Close()
+	o := store.RemoveOptions{Force: c.Force || c.All, Unpacker: client, UsedBy: app.imageUser}
+	ctx, stop := interruptible()
+	defer stop()
+	var failed error
+	for _, name := range names {
+		removed, err := s.Remove(ctx, name, o)
+		printRemoved(app, removed)
+		if missing := (*store.NotFoundError)(nil); c.Force && errors.As(err, &missing) {
+			continue
+		}
+		if err != nil && failed != nil {
+			app.report(failed)
+		}
+		if err != nil {
+			failed = err
+		}
+	}
+	return failed
+}
+
+func allImages(s *store.Store) (ids []string, err error) {
+	images, err := s.List()
+	for _, m := range images {
+		ids = append(ids, string(m.ID))
+	}
+	return ids, err
+}
+
+// imageUser names a container that was made from the image and is still
+// there, or is empty.
+func (a *App) imageUser(id image.Digest) string {
+	home, err := a.Home()
+	if err != nil {
+		return ""
+	}
+	all, err := home.List()
+	if err != nil {
+		return ""
+	}
+	for _, info := range all {
+		if info.Config.ImageID == string(id) || info.Config.ImageID == id.Hex() {
+			return info.Config.Name
+		}
+	}
+	return ""
+}
+
+func printRemoved(app *App, removed *store.Removed) {
+	if removed == nil {
+		return
+	}
+	for _, r := range removed.Untagged {
+		ref := r.Reference()
+		fmt.Fprintln(app.Stdout, "Untagged:", ref.Familiar())
+		if ref.Digest == "" && r.Digest != "" {
+			fmt.Fprintln(app.Stdout, "Untagged:", ref.WithDigest(r.Digest).Familiar())
+		}
+	}
+	for _, id := range removed.Deleted {
+		fmt.Fprintln(app.Stdout, "Deleted:", id)
+	}
+}
