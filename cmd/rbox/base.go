@@ -8,6 +8,7 @@ import (
 
 	"rbox/rootfs"
 	"rbox/rootfs/image"
+	"rbox/rootfs/store"
 	"rbox/userns"
 	"rbox/userns/stage"
 )
@@ -24,7 +25,43 @@ func (c *RunCmd) base(app *App, outer *userns.Outer, n ids) (*base, error) {
 	case name == hostImage:
 		return hostBase(), nil
 	}
-	return nil, fmt.Errorf("no images yet")
+	m, err := pullIfNeeded(app, pullRequest{registryFlags: c.registryFlags, name: name, policy: c.Pull, platform: c.Platform, quiet: c.Quiet})
+	if err != nil {
+		return nil, err
+	}
+	return c.imageBase(app, m, n)
+}
+
+// imageBase is an image of the store, its layers unpacked for the container's
+// ids and locked against removal.
+func (c *RunCmd) imageBase(app *App, m *store.Image, n ids) (*base, error) {
+	driver, err := app.Driver()
+	if err != nil {
+		return nil, err
+	}
+	s, err := app.Images()
+	if err != nil {
+		return nil, err
+	}
+	unpacking, done, err := app.Unpacking()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	unpacking.Mapping.Key = n.key
+	if n.kept != nil && !n.Single {
+		unpacking.Mapping.UIDs, unpacking.Mapping.GIDs = layerIDs(n.UIDs), layerIDs(n.GIDs)
+	}
+	ctx, stop := interruptible()
+	defer stop()
+	dirs, hold, err := s.Layers(ctx, m, unpacking)
+	if err != nil {
+		return nil, orInterrupted(ctx, err)
+	}
+	return &base{
+		image: c.Words[0], id: string(m.ID), config: m.Config.Config, layers: hold.File,
+		root: stage.Root{Driver: string(driver), Lowers: dirs},
+	}, nil
 }
 
 // directoryBase is --rootfs: a directory as it is.

@@ -24,6 +24,11 @@ type grammar struct {
 	Help helpFlag `help:"Show help."`
 
 	Run     RunCmd     `cmd:"" help:"Run a command in a new container."`
+	Pull    PullCmd    `cmd:"" help:"Get an image from a registry."`
+	Images  ImagesCmd  `cmd:"" help:"List images."`
+	Import  ImportCmd  `cmd:"" help:"Make an image of a root file system's archive."`
+	Login   LoginCmd   `cmd:"" help:"Keep the credentials for a registry."`
+	Logout  LogoutCmd  `cmd:"" help:"Forget the credentials for a registry."`
 	Ps      PsCmd      `cmd:"" aliases:"list,ls" help:"List containers."`
 	Rm      RmCmd      `cmd:"" help:"Remove containers."`
 	Unshare UnshareCmd `cmd:"" help:"Run a command where all your ids are: root of what containers own."`
@@ -80,6 +85,8 @@ func main() {
 	switch os.Args[0] { // what rbox starts of itself, in the outer user namespace
 	case probeName:
 		os.Exit(probeMain(os.Args[1:]))
+	case unpackName:
+		os.Exit(unpackMain())
 	}
 	os.Exit(run(newApp(), os.Args[1:]))
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -60,10 +61,11 @@ type createFlags struct {
 	Cidfile     string   `help:"Write the container's id to a file." placeholder:"FILE"`
 	Pidfile     string   `help:"Write the pid of the container's first process to a file while it runs." placeholder:"FILE"`
 
-	Pull      string `help:"When to pull: always, missing, never, newer." enum:"always,missing,never,newer" default:"missing"`
-	Platform  string `help:"Platform of the image, as linux/arm64." placeholder:"OS/ARCH"`
-	TLSVerify *bool  `name:"tls-verify" negatable:"" help:"Require a valid certificate of the registry."`
-	Rootfs    bool   `help:"IMAGE is a directory: use it as root file system, as it is."`
+	Pull     string `help:"When to pull: always, missing, never, newer." enum:"always,missing,never,newer" default:"missing"`
+	Platform string `help:"Platform of the image, as linux/arm64." placeholder:"OS/ARCH"`
+	Quiet    bool   `short:"q" help:"Show no progress of a pull."`
+	registryFlags
+	Rootfs bool `help:"IMAGE is a directory: use it as root file system, as it is."`
 }
 
 // A base is what a container starts from: a root file system and its defaults.
@@ -110,7 +112,7 @@ func (c *RunCmd) Run(app *App) error {
 	if c.Interactive {
 		launch.Stdin = os.Stdin
 	}
-	if err := c.prepare(launch, home, outer, from, ids); err != nil {
+	if err := c.prepare(app, launch, home, from, ids); err != nil {
 		return err
 	}
 	status, err := launch.Run()
@@ -120,8 +122,13 @@ func (c *RunCmd) Run(app *App) error {
 	return exitStatus(status)
 }
 
-// check refuses what cannot work before anything is made.
+// check refuses what cannot work before anything is made or opened.
 func (c *RunCmd) check() error {
+	for fd := 3; fd < 3+c.PreserveFDs; fd++ {
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
+			return &adviceError{fmt.Errorf("--preserve-fds %d: descriptor %d is not open", c.PreserveFDs, fd), fmt.Sprintf("exec %d</dev/null", fd)}
+		}
+	}
 	if c.Name != "" {
 		if err := container.CheckName(c.Name); err != nil {
 			return err
@@ -220,7 +227,7 @@ func identity(outer []idmap.Mapping) (maps []idmap.Mapping) {
 }
 
 // prepare makes the container's folder and completes launch.
-func (c *RunCmd) prepare(launch *container.Launch, home *container.Home, outer *userns.Outer, from *base, n ids) (err error) {
+func (c *RunCmd) prepare(app *App, launch *container.Launch, home *container.Home, from *base, n ids) (err error) {
 	id := container.NewID()
 	name := c.Name
 	if name == "" {
@@ -236,12 +243,13 @@ func (c *RunCmd) prepare(launch *container.Launch, home *container.Home, outer *
 	if config.Plan, err = c.plan(from, n, id); err != nil {
 		return err
 	}
+	config.Plan.Scratch = home.Mountpoint()
 	folder, err := home.Create(id, name, c.Rm)
 	if err != nil {
 		return err
 	}
 	launch.Folder, launch.Config = folder, config
-	if err = c.fill(folder.Dir, &launch.Config.Plan); err == nil && c.Cidfile != "" {
+	if err = c.fill(app, folder.Dir, &launch.Config.Plan); err == nil && c.Cidfile != "" {
 		err = os.WriteFile(c.Cidfile, []byte(id), 0o644)
 	}
 	if err != nil {
@@ -262,32 +270,24 @@ func absolute(path string) string {
 	return abs
 }
 
-// fill makes what the plan expects in the container's folder: the place for
-// its root, the writable layer, generated files.
-func (c *RunCmd) fill(dir string, p *stage.Plan) error {
-	p.Root.Target = filepath.Join(dir, "merged")
-	dirs := []string{p.Root.Target}
-	if p.Root.Driver == string(rootfs.Overlay) || p.Root.Driver == string(rootfs.Fuse) {
-		p.Root.Upper, p.Root.Work = filepath.Join(dir, "upper"), filepath.Join(dir, "work")
-		dirs = append(dirs, p.Root.Upper, p.Root.Work)
-	}
-	for _, d := range dirs {
-		if err := os.Mkdir(d, 0o755); err != nil {
-			return err
+// fill makes what the plan expects in the container's folder: its writable layer.
+func (c *RunCmd) fill(app *App, dir string, p *stage.Plan) error {
+	r := &p.Root
+	switch r.Driver {
+	case string(rootfs.Overlay), string(rootfs.Fuse):
+		r.Upper, r.Work = filepath.Join(dir, "upper"), filepath.Join(dir, "work")
+		return errors.Join(os.Mkdir(r.Upper, 0o755), os.Mkdir(r.Work, 0o755))
+	case string(rootfs.Copy):
+		ctx, stop := interruptible()
+		defer stop()
+		client := &unpackClient{outer: app.Outer}
+		defer client.Close()
+		whole := filepath.Join(dir, "rootfs")
+		if err := errors.Join(os.Mkdir(whole, 0o755), client.Copy(ctx, whole, r.Lowers)); err != nil {
+			return errors.Join(orInterrupted(ctx, err), client.Remove(context.Background(), whole))
 		}
+		*r = stage.Root{Driver: "dir", Dir: whole}
 	}
-	files := map[string][]byte{
-		"hosts":       hostsFile(p.Hostname, c.AddHost, c.Network == "host"),
-		"hostname":    []byte(p.Hostname + "\n"),
-		"resolv.conf": resolvFile(c.DNS),
-	}
-	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil {
-			return err
-		}
-		p.Mounts = append(p.Mounts, rootfs.Mount{Type: "bind", Source: filepath.Join(dir, name), Target: "/etc/" + name, Flat: true})
-	}
-	p.Mounts = rootfs.Sorted(p.Mounts)
 	return nil
 }
 

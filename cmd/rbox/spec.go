@@ -42,6 +42,11 @@ func (c *RunCmd) plan(from *base, n ids, id string) (stage.Plan, error) {
 	if err := checkHosts(c.AddHost, c.DNS); err != nil {
 		return p, err
 	}
+	p.Files = []stage.File{
+		{Target: "/etc/hosts", Text: hostsFile(p.Hostname, c.AddHost, c.Network == "host")},
+		{Target: "/etc/hostname", Text: []byte(p.Hostname + "\n")},
+		{Target: "/etc/resolv.conf", Text: resolvFile(c.DNS)},
+	}
 	p.Process, err = c.process(from.config, n, p.Hostname)
 	return p, err
 }
@@ -253,7 +258,7 @@ func (c *RunCmd) mounts(from *base) ([]rootfs.Mount, error) {
 			kept = append(kept, m)
 		}
 	}
-	return kept, nil
+	return rootfs.Sorted(kept), nil
 }
 
 // parseVolume reads SOURCE:TARGET[:OPTIONS] of -v.

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -24,10 +25,8 @@ type Config struct {
 	Labels     map[string]string `json:",omitempty"`
 	StopSignal string            `json:",omitempty"`
 	AutoRemove bool
-	// Upper is where a writable layer must be deleted, if not in the folder.
-	Upper   string `json:",omitempty"`
-	PidFile string `json:",omitempty"` // takes the pid of process 1, as the host sees it
-	Plan    stage.Plan
+	PidFile    string `json:",omitempty"` // takes the pid of process 1, as the host sees it
+	Plan       stage.Plan
 }
 
 // State is what became of it: its folder's state.json.
@@ -51,26 +50,28 @@ func NewID() string {
 // Short is the form of an id that people read.
 func Short(id string) string { return id[:min(len(id), 12)] }
 
-// writeJSON replaces the file name in dir by one that holds v.
-func writeJSON(dir, name string, v any) error {
-	b, err := json.Marshal(v)
+// writeState makes state.json hold s. A reader may meet it half
+// written: readJSON then says that it is not there.
+func writeState(dir string, s State) error {
+	b, err := json.Marshal(s)
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(dir, name), b)
+	return os.WriteFile(filepath.Join(dir, "state.json"), b, 0o600)
 }
 
 // replaceFile writes b to a temporary name and renames it to path.
 func replaceFile(path string, b []byte) error {
 	tmp := fmt.Sprintf("%s.%d", path, os.Getpid())
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
+	if err := os.WriteFile(tmp, b, 0o644); err != nil {
 		os.Remove(tmp)
 		return err
 	}
 	return os.Rename(tmp, path)
 }
 
-// readJSON reads the file name in dir into v.
+// readJSON reads the file name in dir into v. What is cut short is being
+// written: the error matches fs.ErrNotExist.
 func readJSON(dir, name string, v any) error {
 	path := filepath.Join(dir, name)
 	b, err := os.ReadFile(path)
@@ -78,7 +79,7 @@ func readJSON(dir, name string, v any) error {
 		return err
 	}
 	if err := json.Unmarshal(b, v); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return &fs.PathError{Op: "read", Path: path, Err: fs.ErrNotExist}
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package container
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,18 +19,28 @@ import (
 // A Home is the folder of all containers of this host. Many hosts may share
 // the folder above it; each judges and cleans its own.
 //
-//	HOST/ID/       one container: config.json, state.json, lock, upper, ...
-//	HOST/names/    a file per name, which holds the id
-//	HOST/dying/    a file per container that is to be removed when it ends
+//	HOST/kept/ID/     one container: config.json, state.json, upper, work
+//	HOST/passing/ID/  one that is removed when it ends
+//	HOST/names/       a file per name, which holds the id
+//	HOST/mnt/         empty: every monitor mounts its container there, in a namespace of its own
+//
+// config.json is locked by the monitor for as long as the container runs.
 type Home struct{ Dir string }
+
+const (
+	names   = "names"
+	kept    = "kept"
+	passing = "passing"
+	mounts  = "mnt"
+)
 
 // OpenHome opens the folder of this host's containers below dir.
 func OpenHome(dir string) (*Home, error) {
 	h := &Home{filepath.Join(dir, hostKey())}
-	if _, err := os.Lstat(filepath.Join(h.Dir, dying)); err == nil {
+	if _, err := os.Lstat(filepath.Join(h.Dir, mounts)); err == nil {
 		return h, nil
 	}
-	for _, sub := range []string{names, dying} {
+	for _, sub := range []string{names, kept, passing, mounts} {
 		if err := os.MkdirAll(filepath.Join(h.Dir, sub), 0o700); err != nil {
 			return nil, err
 		}
@@ -37,10 +48,23 @@ func OpenHome(dir string) (*Home, error) {
 	return h, nil
 }
 
-const (
-	names = "names"
-	dying = "dying"
-)
+// folder is where the container id lies.
+func (h *Home) folder(id string) string {
+	dir := filepath.Join(h.Dir, kept, id)
+	if _, err := os.Lstat(dir); err != nil {
+		return filepath.Join(h.Dir, passing, id)
+	}
+	return dir
+}
+
+// exists tells whether there is a container id, be it in the making.
+func (h *Home) exists(id string) bool {
+	_, err := os.Lstat(h.folder(id))
+	return err == nil
+}
+
+// Mountpoint is where monitors mount.
+func (h *Home) Mountpoint() string { return filepath.Join(h.Dir, mounts) }
 
 // hostKey tells hosts apart: diskless nodes share machine ids, so their names count too.
 func hostKey() string {
@@ -52,10 +76,11 @@ func hostKey() string {
 
 // A Folder is one container's, locked: whoever holds the lock runs it.
 type Folder struct {
-	Dir  string
-	Name string
-	home *Home
-	lock *os.File
+	Dir    string
+	home   *Home
+	config *os.File // config.json, which has the lock
+	id     string
+	name   string
 }
 
 // NameInUseError reports that another container has the name.
@@ -89,24 +114,28 @@ func CheckName(name string) error {
 	return nil
 }
 
-// Create makes the folder of a new container, locked, and takes its name.
+// Create makes the folder of a new container, locked, and takes its name. It
+// appears under its id once it is locked: an unlocked one has no monitor.
 func (h *Home) Create(id, name string, autoRemove bool) (*Folder, error) {
-	dir := filepath.Join(h.Dir, id)
+	in := filepath.Join(h.Dir, kept)
 	if autoRemove {
-		if err := os.WriteFile(filepath.Join(h.Dir, dying, id), []byte(name), 0o600); err != nil {
-			return nil, err
-		}
+		in = filepath.Join(h.Dir, passing)
 	}
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	f := &Folder{Dir: filepath.Join(in, unborn+id), home: h, id: id, name: name}
+	if err := os.Mkdir(f.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	f := &Folder{dir, name, h, nil}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	config, err := os.OpenFile(filepath.Join(f.Dir, "config.json"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err == nil {
-		f.lock = lock
-		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		f.config = config
+		err = unix.Flock(int(config.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	born := filepath.Join(in, id)
+	if err == nil {
+		err = os.Rename(f.Dir, born)
 	}
 	if err == nil {
+		f.Dir = born
 		err = h.takeName(name, id)
 	}
 	if err != nil {
@@ -116,50 +145,53 @@ func (h *Home) Create(id, name string, autoRemove bool) (*Folder, error) {
 	return f, nil
 }
 
+// unborn begins the name of a folder that is not locked yet.
+const unborn = ".new-"
+
 // takeName records that id has name. A name whose container is gone is free.
 func (h *Home) takeName(name, id string) error {
 	path := filepath.Join(h.Dir, names, name)
 	for {
-		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if err == nil {
-			_, err = f.WriteString(id)
-			return errors.Join(err, f.Close())
-		}
+		// A link appears with its content, which a file does not.
+		err := os.Symlink(id, path)
 		if !errors.Is(err, fs.ErrExist) {
 			return err
 		}
-		owner, err := os.ReadFile(path)
+		owner, err := os.Readlink(path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		if len(owner) > 0 {
-			if _, err := os.Lstat(filepath.Join(h.Dir, string(owner))); err == nil {
-				return &NameInUseError{name, string(owner)}
-			}
+		if err == nil && h.exists(owner) {
+			return &NameInUseError{name, owner}
 		}
 		os.Remove(path)
 	}
 }
 
-// Lock is the descriptor that holds the folder's lock.
-func (f *Folder) Lock() *os.File { return f.lock }
+// Write fills config.json.
+func (f *Folder) Write(c Config) error {
+	b, err := json.Marshal(c)
+	if err == nil {
+		_, err = f.config.WriteAt(b, 0)
+	}
+	return err
+}
 
 // Discard removes a folder in which nothing belongs to subordinate ids yet.
 func (f *Folder) Discard() {
 	os.RemoveAll(f.Dir)
-	f.home.forget(filepath.Base(f.Dir), f.Name)
-	if f.lock != nil {
-		f.lock.Close()
+	f.home.forget(f.id, f.name)
+	if f.config != nil {
+		f.config.Close()
 	}
 }
 
-// forget removes what points to a container whose folder is gone.
+// forget removes the name of a container whose folder is gone.
 func (h *Home) forget(id, name string) {
 	path := filepath.Join(h.Dir, names, name)
-	if owner, err := os.ReadFile(path); err == nil && string(owner) == id {
+	if owner, err := os.Readlink(path); err == nil && owner == id {
 		os.Remove(path)
 	}
-	os.Remove(filepath.Join(h.Dir, dying, id))
 }
 
 // NoContainerError reports that no container matches.
@@ -176,10 +208,8 @@ func (h *Home) Find(name string) (string, error) {
 	if CheckName(name) != nil {
 		return "", &NoContainerError{name}
 	}
-	if id, err := os.ReadFile(filepath.Join(h.Dir, names, name)); err == nil {
-		if _, err := os.Lstat(filepath.Join(h.Dir, string(id))); err == nil {
-			return string(id), nil
-		}
+	if id, err := os.Readlink(filepath.Join(h.Dir, names, name)); err == nil && h.exists(id) {
+		return id, nil
 	}
 	ids, err := h.IDs()
 	if err != nil {
@@ -202,13 +232,18 @@ func (h *Home) Find(name string) (string, error) {
 
 // IDs lists the containers of this host.
 func (h *Home) IDs() (ids []string, err error) {
-	entries, err := os.ReadDir(h.Dir)
-	for _, e := range entries {
-		if len(e.Name()) == 64 {
-			ids = append(ids, e.Name())
+	for _, sub := range []string{kept, passing} {
+		entries, err := os.ReadDir(filepath.Join(h.Dir, sub))
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if !strings.HasPrefix(e.Name(), unborn) {
+				ids = append(ids, e.Name())
+			}
 		}
 	}
-	return ids, err
+	return ids, nil
 }
 
 // Info is a container as the host finds it now.
@@ -222,7 +257,7 @@ type Info struct {
 // moment reads as absent: the error matches fs.ErrNotExist.
 func (h *Home) Inspect(id string) (Info, error) {
 	var info Info
-	dir := filepath.Join(h.Dir, id)
+	dir := h.folder(id)
 	if err := readJSON(dir, "config.json", &info.Config); err != nil {
 		return info, err
 	}
@@ -235,8 +270,6 @@ func (h *Home) Inspect(id string) (Info, error) {
 		lock.Close()
 	case errors.Is(err, unix.EWOULDBLOCK):
 		info.Running = info.State.Pid != 0
-	case errors.Is(err, fs.ErrNotExist):
-		info.Running = info.State.alive()
 	default:
 		return info, err
 	}
@@ -269,7 +302,7 @@ func (h *Home) List() ([]Info, error) {
 
 // tryLock takes the container's lock if nobody holds it.
 func (h *Home) tryLock(id string) (*os.File, error) {
-	lock, err := os.OpenFile(filepath.Join(h.Dir, id, "lock"), os.O_RDWR, 0)
+	lock, err := os.OpenFile(filepath.Join(h.folder(id), "config.json"), os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -283,21 +316,24 @@ func (h *Home) tryLock(id string) (*os.File, error) {
 // Dead lists containers that were to be removed at their end and whose monitor
 // was killed before it could.
 func (h *Home) Dead() (ids []string) {
-	entries, _ := os.ReadDir(filepath.Join(h.Dir, dying))
+	entries, _ := os.ReadDir(filepath.Join(h.Dir, passing))
 	for _, e := range entries {
-		lock, err := h.tryLock(e.Name())
-		if err == nil {
+		if strings.HasPrefix(e.Name(), unborn) {
+			h.clearUnborn(filepath.Join(h.Dir, passing, e.Name()))
+		} else if lock, err := h.tryLock(e.Name()); err == nil {
 			lock.Close()
-			ids = append(ids, e.Name())
-		} else if errors.Is(err, fs.ErrNotExist) && h.gone(e.Name()) {
 			ids = append(ids, e.Name())
 		}
 	}
 	return ids
 }
 
-// gone tells whether the folder of id, which has no lock, is no longer in the making.
-func (h *Home) gone(id string) bool {
-	st, err := os.Stat(filepath.Join(h.Dir, dying, id))
-	return err == nil && time.Since(st.ModTime()) > makingTime
+// makingTime is far more than it takes to lock a new folder.
+const makingTime = 10 * time.Second
+
+// clearUnborn removes a folder whose maker was killed at once.
+func (h *Home) clearUnborn(dir string) {
+	if st, err := os.Stat(dir); err == nil && time.Since(st.ModTime()) > makingTime {
+		os.RemoveAll(dir)
+	}
 }

@@ -30,7 +30,7 @@ type Launch struct {
 // status. An error means that it did not start, or that the monitor was lost;
 // *Failure carries a status of its own. If this process ends, the container does.
 func (l *Launch) Run() (status int, err error) {
-	if err := writeJSON(l.Folder.Dir, "config.json", l.Config); err != nil {
+	if err := l.Folder.Write(l.Config); err != nil {
 		return 0, err
 	}
 	cmd, control, err := l.startMonitor()
@@ -70,7 +70,7 @@ func (l *Launch) startMonitor() (*userns.Cmd, *os.File, error) {
 	cmd.NewMount = true
 	cmd.Survive = true // it sees that we are gone, and ends the container in order
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = l.Stdin, os.Stdout, os.Stderr
-	cmd.ExtraFiles = append([]*os.File{far, plan, l.Folder.lock, l.Outer.Lock(), l.Layers}, l.Preserve...)
+	cmd.ExtraFiles = append([]*os.File{far, plan, l.Folder.config, l.Outer.Lock(), l.Layers}, l.Preserve...)
 	if err := cmd.Start(); err != nil {
 		control.Close()
 		return nil, nil, err
@@ -100,8 +100,8 @@ func inMemory(v any) (*os.File, error) {
 func (l *Launch) lost() error {
 	if l.Config.AutoRemove {
 		// Its container goes with it; the next command would remove the folder too.
-		l.Folder.lock.Close()
-		Sweep(l.Folder.home, l.Outer, l.Stage)
+		l.Folder.config.Close()
+		Remove(l.Folder.home, l.Outer, l.Stage, l.Config.ID, true)
 	}
 	return &Failure{Text: "the container's monitor was killed", Status: 137}
 }

@@ -110,7 +110,7 @@ func (m *monitor) announce() error {
 		return err
 	}
 	state := State{Pid: m.child.Pid, StartTime: start, BootID: bootID(), Started: time.Now()}
-	if err := writeJSON(m.dir, "state.json", state); err != nil {
+	if err := writeState(m.dir, state); err != nil {
 		return err
 	}
 	if m.PidFile != "" {
@@ -175,7 +175,7 @@ func (m *monitor) finish() error {
 		var state State
 		if err := readJSON(m.dir, "state.json", &state); err == nil {
 			state.Pid, state.Finished, state.ExitStatus = 0, time.Now(), status
-			err = writeJSON(m.dir, "state.json", state)
+			err = writeState(m.dir, state)
 		}
 		if err != nil {
 			send(controlFD, message{Notice: "the container's end is not recorded: " + err.Error()}, -1)
@@ -193,14 +193,15 @@ func (m *monitor) cleanUp() {
 	}
 	if m.fuse != nil {
 		m.fuse.Unmount()
-	} else if m.Plan.Root.Target != "" {
-		unix.Unmount(m.Plan.Root.Target, unix.MNT_DETACH)
+	}
+	if m.Plan.Scratch != "" {
+		unix.Unmount(m.Plan.Scratch, unix.MNT_DETACH)
 	}
 	if m.PidFile != "" {
 		os.Remove(m.PidFile)
 	}
 	if m.AutoRemove {
-		if err := RemoveFolder(m.dir, m.Name); err != nil {
+		if err := (&Home{filepath.Dir(filepath.Dir(m.dir))}).remove(m.ID); err != nil {
 			send(controlFD, message{Notice: "remove the container: " + err.Error()}, -1)
 		}
 	}
@@ -223,18 +224,14 @@ func RemoveMain(home, id string, running bool) error {
 		return err
 	}
 	defer lock.Close()
-	name, _ := os.ReadFile(filepath.Join(home, dying, id))
-	var c Config
-	if readJSON(filepath.Join(home, id), "config.json", &c) == nil {
-		name = []byte(c.Name)
-	}
-	return RemoveFolder(filepath.Join(home, id), string(name))
+	return h.remove(id)
 }
 
 // end kills a running container and waits for its monitor to let go of the
 // lock. A container that its monitor has removed meanwhile gives no lock.
 func (h *Home) end(id string) (lock *os.File, err error) {
-	lock, err = os.OpenFile(filepath.Join(h.Dir, id, "lock"), os.O_RDWR, 0)
+	dir := h.folder(id)
+	lock, err = os.OpenFile(filepath.Join(dir, "config.json"), os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -242,7 +239,7 @@ func (h *Home) end(id string) (lock *os.File, err error) {
 		return nil, err
 	}
 	var s State
-	if err := readJSON(filepath.Join(h.Dir, id), "state.json", &s); err == nil && s.alive() {
+	if err := readJSON(dir, "state.json", &s); err == nil && s.alive() {
 		unix.Kill(s.Pid, unix.SIGKILL)
 	}
 	for {
@@ -251,20 +248,24 @@ func (h *Home) end(id string) (lock *os.File, err error) {
 			break
 		}
 	}
-	if _, gone := os.Lstat(filepath.Join(h.Dir, id)); gone != nil {
+	if !h.exists(id) {
 		lock.Close()
 		return nil, nil
 	}
 	return lock, err
 }
 
-// RemoveFolder deletes a container's folder, whoever owns what is in it, and
-// what points to it.
-func RemoveFolder(dir, name string) error {
+// remove deletes the container's folder, whoever owns what is in it, and its name.
+func (h *Home) remove(id string) error {
+	dir := h.folder(id)
+	var c Config
+	readJSON(dir, "config.json", &c)
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
-	(&Home{filepath.Dir(dir)}).forget(filepath.Base(dir), name)
+	if c.Name != "" {
+		h.forget(id, c.Name)
+	}
 	return nil
 }
 

@@ -26,7 +26,7 @@ func (m *monitor) mount() (stage.Account, error) {
 	}
 	n := &p.Namespaces
 	uid, gid := outside(n.UIDs, 0), outside(n.GIDs, 0)
-	tree, err := rootfs.OpenTree(p.Root.Target, max(uid, 0), max(gid, 0))
+	tree, err := rootfs.OpenTree(p.Target(), max(uid, 0), max(gid, 0))
 	if err != nil {
 		return none, err
 	}
@@ -49,20 +49,26 @@ func (m *monitor) mount() (stage.Account, error) {
 
 // mountRoot mounts what will be the container's /.
 func (m *monitor) mountRoot() error {
-	r := &m.Plan.Root
+	r, target := &m.Plan.Root, m.Plan.Target()
+	if err := unix.Mount("tmpfs", m.Plan.Scratch, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755,size=16m"); err != nil {
+		return &os.PathError{Op: "mount tmpfs", Path: m.Plan.Scratch, Err: err}
+	}
+	if err := os.Mkdir(target, 0o755); err != nil {
+		return err
+	}
 	switch r.Driver {
 	case "overlay":
-		return rootfs.MountOverlay(r.Target, r.Lowers, r.Upper, r.Work)
+		return rootfs.MountOverlay(target, r.Lowers, r.Upper, r.Work)
 	case "fuse-overlayfs":
-		fuse, err := rootfs.MountFuse(r.Target, r.Lowers, r.Upper, r.Work)
+		fuse, err := rootfs.MountFuse(target, r.Lowers, r.Upper, r.Work)
 		m.fuse = fuse
 		return err
 	case "dir":
-		if err := unix.Mount(r.Dir, r.Target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		if err := unix.Mount(r.Dir, target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 			return &os.PathError{Op: "mount root file system", Path: r.Dir, Err: err}
 		}
 		if r.ReadOnly {
-			return rootfs.MakeReadOnly(r.Target)
+			return rootfs.MakeReadOnly(target)
 		}
 		return nil
 	}
@@ -77,6 +83,11 @@ func (m *monitor) fill(account stage.Account) error {
 	}
 	for _, dir := range []string{"/proc", "/sys"} {
 		if err := m.tree.MkdirAll(dir); err != nil {
+			return err
+		}
+	}
+	for i, f := range p.Files {
+		if err := m.file(i, f); err != nil {
 			return err
 		}
 	}
@@ -101,6 +112,18 @@ func (m *monitor) fill(account stage.Account) error {
 		m.initFile, err = sealedCopy("/proc/self/exe")
 	}
 	return err
+}
+
+// file makes the i-th file that is not the image's and mounts it.
+func (m *monitor) file(i int, f stage.File) error {
+	source := fmt.Sprintf("%s/file%d", m.Plan.Scratch, i)
+	if err := os.WriteFile(source, f.Text, 0o644); err != nil {
+		return err
+	}
+	if err := os.Chown(source, m.tree.UID, m.tree.GID); err != nil {
+		return err
+	}
+	return m.tree.Mount(rootfs.Mount{Type: "bind", Source: source, Target: f.Target, Flat: true})
 }
 
 func (m *monitor) openTerminal(account stage.Account) (err error) {

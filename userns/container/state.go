@@ -5,11 +5,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"time"
 )
-
-// makingTime is far more than it takes to make a container's folder.
-const makingTime = time.Minute
 
 // alive tells whether the process that s names still is the same and runs.
 func (s State) alive() bool {

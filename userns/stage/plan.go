@@ -11,7 +11,9 @@ import (
 // A Plan is all that the monitor needs to know, decided beforehand in the
 // host's namespaces. It is handed over as JSON.
 type Plan struct {
+	Scratch    string // an empty directory of the host, for a tmpfs that is the monitor's alone
 	Root       Root
+	Files      []File
 	Mounts     []rootfs.Mount // in order
 	ShmSize    int64          // /dev/shm, bytes
 	Devices    []Device
@@ -24,10 +26,11 @@ type Plan struct {
 	Sysctls    [][2]string
 }
 
+// Target is where the monitor mounts the container's root.
+func (p *Plan) Target() string { return p.Scratch + "/root" }
+
 // Root says what becomes the container's /.
 type Root struct {
-	Target string // an empty directory to mount on
-
 	// Driver is "overlay" or "fuse-overlayfs", of Lowers (lowest first),
 	// Upper and Work; or "dir", a bind of Dir.
 	Driver      string
@@ -35,6 +38,12 @@ type Root struct {
 	Upper, Work string
 	Dir         string
 	ReadOnly    bool // what is below Dir, all mounts
+}
+
+// File is one that rbox makes up, in the container's memory.
+type File struct {
+	Target string
+	Text   []byte
 }
 
 // Device is a node of the host's /dev, bound into the container's.

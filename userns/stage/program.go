@@ -64,7 +64,7 @@ func (p *Plan) Program(r Ready) *userns.Program {
 // enterRoot makes the mounted tree a mount of this namespace's own, which
 // pivot_root(2) asks for, and stays in it.
 func (p *Plan) enterRoot(c *userns.Program) {
-	root := c.Str(p.Root.Target)
+	root := c.Str(p.Target())
 	c.Call("bind the root file system", unix.SYS_MOUNT, root, root, 0, unix.MS_BIND|unix.MS_REC, 0)
 	c.Call("enter the root file system", unix.SYS_CHDIR, root)
 	c.Call("make its mounts private", unix.SYS_MOUNT, 0, c.Str("."), 0, unix.MS_REC|unix.MS_PRIVATE, 0)
