@@ -86,17 +86,17 @@ func (b *blobReader) Read(p []byte) (int, error) {
 func (b *blobReader) reconnect() error {
 	for b.body == nil {
 		from, err := b.open()
-		if err != nil {
-			return err // the retrier has tried hard enough
+		if err == nil {
+			_, err = io.CopyN(io.Discard, b.body, b.pos-from)
 		}
-		if from == b.pos {
-			return nil
-		}
-		if _, err = io.CopyN(io.Discard, b.body, b.pos-from); err == nil {
+		if err == nil {
 			return nil
 		}
 		b.Close()
-		if err := b.failed(err); err != nil {
+		if isOurs(err) && !isPassing(err) {
+			return err
+		}
+		if err := b.failed(err); err != nil { // a registry that restarts is worth more patience in the middle of a blob
 			return err
 		}
 	}

@@ -362,6 +362,50 @@ func TestBlobStalls(t *testing.T) {
 	}
 }
 
+// A registry that is restarted in the middle of a blob is waited for.
+func TestBlobSurvivesRestart(t *testing.T) {
+	f := newFake(t)
+	content := bytes.Repeat([]byte("x"), 1_000_000)
+	_, d := f.add("v1", content)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	first := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/blobs/") {
+			w = &cutter{ResponseWriter: w, left: 500_000}
+		}
+		f.ServeHTTP(w, r)
+	}), ErrorLog: log.New(io.Discard, "", 0)}
+	go first.Serve(l)
+	c := New(Options{backoff: 20 * time.Millisecond})
+	rc, _, err := c.Blob(context.Background(), parseRef(t, address+"/x:v1"), d, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rc.Close()
+	half := make([]byte, 500_000)
+	if _, err := io.ReadFull(rc, half); err != nil {
+		t.Fatal(err)
+	}
+	first.Close() // nobody listens now
+	second := &http.Server{Handler: f}
+	t.Cleanup(func() { second.Close() })
+	again := make(chan error, 1)
+	time.AfterFunc(100*time.Millisecond, func() {
+		l, err := net.Listen("tcp", address)
+		again <- err
+		if err == nil {
+			second.Serve(l)
+		}
+	})
+	rest, err := io.ReadAll(rc)
+	if err != nil || len(rest) != len(content)-len(half) {
+		t.Errorf("got %d more bytes, %v (listening again: %v)", len(rest), err, <-again)
+	}
+}
+
 func TestBlobCancelled(t *testing.T) {
 	f := newFake(t)
 	_, d := f.add("v1", []byte("content"))

@@ -112,7 +112,7 @@ func colon(s string) string {
 	return ": " + s
 }
 
-const offlineHint = "check the name and the network (behind a proxy: HTTPS_PROXY); without a network: rbox run host sh"
+const offlineHint = "check the network (behind a proxy: HTTPS_PROXY); without one: rbox run host sh"
 
 // explain turns whatever an attempt to use e failed with into one of the
 // errors above. what names the image or the registry that was asked for.
@@ -206,7 +206,7 @@ func explainConnection(e endpoint, err error) (why, hint string) {
 	case proxy:
 		return "the proxy cannot be used: " + oneLine(op.Err.Error()), "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return "connection refused", "is the registry up, and on this port? " + offlineHint
+		return "connection refused", "is the registry up, on this port? Without a network: rbox run host sh"
 	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
 		return "no route to the host", offlineHint
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), isTimeout(err):
