@@ -220,11 +220,29 @@ func printEach[T any](w io.Writer, format string, values []T) error {
 		return err
 	}
 	for _, v := range values {
-		if err := (listing{}).execute(w, t, format, v); err != nil {
+		if err := executeEither(w, t, format, v); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// executeEither takes fields by their names in JSON where those in Go do not
+// serve: Docker knows both .ID and .Id.
+func executeEither(w io.Writer, t *template.Template, format string, v any) error {
+	err := (listing{}).execute(w, t, format, v)
+	if err == nil {
+		return nil
+	}
+	raw, jerr := json.Marshal(v)
+	var generic any
+	if jerr != nil || json.Unmarshal(raw, &generic) != nil {
+		return err
+	}
+	if (listing{}).execute(w, t.Option("missingkey=error"), format, generic) == nil {
+		return nil
+	}
+	return err
 }
 
 func printJSON(w io.Writer, v any, indent string) error {

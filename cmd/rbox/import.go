@@ -57,7 +57,7 @@ func (c *ImportCmd) Run(app *App) error {
 	defer stop()
 	m, err := s.Import(ctx, in, o)
 	if err != nil {
-		return err
+		return orInterrupted(ctx, fmt.Errorf("import %s: %w", c.Archive, err))
 	}
 	_, err = fmt.Fprintln(app.Stdout, m.ID)
 	return err

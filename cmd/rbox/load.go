@@ -47,13 +47,13 @@ func (c *LoadCmd) Run(app *App) error {
 	ctx, stop := interruptible()
 	defer stop()
 	if st.IsDir() {
-		return s.LoadDir(ctx, c.Input, o)
+		return orInterrupted(ctx, s.LoadDir(ctx, c.Input, o))
 	}
 	name := c.Input
 	if in == os.Stdin {
 		name = "stdin"
 	}
-	return s.Load(ctx, in, name, o)
+	return orInterrupted(ctx, s.Load(ctx, in, name, o))
 }
 
 func (c *LoadCmd) loaded(app *App, m *store.Image, r *store.Ref) {

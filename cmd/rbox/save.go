@@ -4,9 +4,9 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"golang.org/x/term"
@@ -34,6 +34,10 @@ func (c *SaveCmd) Run(app *App) error {
 	}
 	ctx, stop := interruptible()
 	defer stop()
+	return orInterrupted(ctx, c.save(ctx, app, s, images))
+}
+
+func (c *SaveCmd) save(ctx context.Context, app *App, s *store.Store, images []*store.Image) error {
 	format := store.Format(c.Format)
 	switch {
 	case format == store.OCIDir && c.Output == "":
@@ -84,7 +88,7 @@ func saveFile(ctx context.Context, s *store.Store, name string, format store.For
 		}
 		return errors.Join(saveTo(ctx, s, f, format, images), f.Close())
 	}
-	temp, err := os.CreateTemp(filepath.Dir(name), ".rbox-save-")
+	temp, err := os.OpenFile(fmt.Sprintf("%s.rbox-%d", name, os.Getpid()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return err
 	}
@@ -92,9 +96,6 @@ func saveFile(ctx context.Context, s *store.Store, name string, format store.For
 	err = saveTo(ctx, s, temp, format, images)
 	if cerr := temp.Close(); err == nil {
 		err = cerr
-	}
-	if err == nil {
-		err = os.Chmod(temp.Name(), 0o644)
 	}
 	if err == nil {
 		err = os.Rename(temp.Name(), name)

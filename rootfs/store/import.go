@@ -42,7 +42,7 @@ func (s *Store) Import(ctx context.Context, r io.Reader, o ImportOptions) (*Imag
 	s.cleanBuilds(ctx, o.Unpacking)
 	in, err := s.ingestLayer(ctx, r, "", o.Unpacking)
 	if err != nil {
-		return nil, fmt.Errorf("import: %w", err)
+		return nil, err
 	}
 	created := time.Now().UTC()
 	config.Created = &created

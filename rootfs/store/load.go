@@ -350,7 +350,11 @@ func (s *Store) knownLayer(ctx context.Context, id image.Digest, u Unpacking) (*
 				continue
 			}
 			record, err := s.ensureLayer(ctx, have, u)
-			d := image.Descriptor{MediaType: have.MediaType, Digest: have.Digest, Size: have.Size}
+			mediaType := have.MediaType
+			if oci := ociLayerType(mediaType); oci != "" {
+				mediaType = oci
+			}
+			d := image.Descriptor{MediaType: mediaType, Digest: have.Digest, Size: have.Size}
 			return &ingested{blob: d, record: record}, err
 		}
 	}

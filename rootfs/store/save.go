@@ -78,9 +78,10 @@ func (t *tarSink) add(name string, size int64, open func() (io.ReadCloser, error
 		return nil
 	}
 	t.have[name] = true
-	// Always the same time, so that the same images make the same archive.
-	h := &tar.Header{Name: name, Mode: 0o644, Size: size, ModTime: time.Unix(0, 0), Typeflag: tar.TypeReg}
-	if err := t.w.WriteHeader(h); err != nil {
+	if err := t.parents(path.Dir(name)); err != nil {
+		return err
+	}
+	if err := t.header(tar.Header{Name: name, Mode: 0o644, Size: size, Typeflag: tar.TypeReg}); err != nil {
 		return err
 	}
 	r, err := open()
@@ -90,6 +91,26 @@ func (t *tarSink) add(name string, size int64, open func() (io.ReadCloser, error
 	defer r.Close()
 	_, err = io.CopyBuffer(struct{ io.Writer }{t.w}, struct{ io.Reader }{r}, make([]byte, blobChunk))
 	return err
+}
+
+// parents writes the directories up to dir: some readers, run by a user, fail
+// on those that they must add themselves.
+func (t *tarSink) parents(dir string) error {
+	if dir == "." || t.have[dir] {
+		return nil
+	}
+	t.have[dir] = true
+	if err := t.parents(path.Dir(dir)); err != nil {
+		return err
+	}
+	return t.header(tar.Header{Name: dir + "/", Mode: 0o755, Typeflag: tar.TypeDir})
+}
+
+// header writes h, always of the same time, so that the same images make the
+// same archive.
+func (t *tarSink) header(h tar.Header) error {
+	h.ModTime = time.Unix(0, 0)
+	return t.w.WriteHeader(&h)
 }
 
 type dirSink string
