@@ -32,7 +32,7 @@ func TestDoctorWithoutSubordinateIDs(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, as(single(t)), noImage)
 	want{match: `usermod --add-subuids \d+-\d+ --add-subgids \d+-\d+ ` + b.who.Name}.check(t, b.rbox("doctor"))
-	want{match: `(?m)^usermod --add-subuids \d+-\d+ --add-subgids \d+-\d+ ` + b.who.Name}.check(t, b.rbox("doctor", "--fix-script"))
+	want{match: `(?m)^[^#\n]*` + b.who.Name + `.*/etc/subuid`}.check(t, b.rbox("doctor", "--fix-script"))
 }
 
 func TestDoctorWithoutUserNamespaces(t *testing.T) {

@@ -60,6 +60,9 @@ func TestPackageManagersNeeds(t *testing.T) {
 					if rung == "one id" && name == "su" {
 						return // there is no second id to become
 					}
+					if !run.real && strings.Contains(tc.script, "add") {
+						return // Debian's busybox has no adduser
+					}
 					got := b.sh(tc.script)
 					if got.status != 0 || tc.want != "" && got.stdout != tc.want {
 						t.Errorf("want %q, got %v", tc.want, got)
@@ -72,13 +75,15 @@ func TestPackageManagersNeeds(t *testing.T) {
 
 func TestSingleID(t *testing.T) {
 	t.Parallel()
-	b := newBox(t, as(single(t)))
+	b := newBox(t, as(single(t)), noImage)
+	first := b.rbox("import", run.alpine, "alpine")
 	got := b.sh("id -u; awk '{print $3}' /proc/self/uid_map; stat -c %u:%g /etc/shadow")
 	if got.status != 0 || got.stdout != "0\n1\n0:0\n" {
 		t.Errorf("got %v", got)
 	}
-	if n := strings.Count(got.stderr, "\n"); n != 1 || !strings.Contains(got.stderr, "/etc/subuid") {
-		t.Errorf("want one line of notice that names the file, got %q", got.stderr)
+	// The user is told once.
+	if notice := first.stderr + got.stderr; strings.Count(notice, "\n") != 1 || !strings.Contains(notice, "/etc/subuid") {
+		t.Errorf("want one line of notice that names the file, got %q", notice)
 	}
 	want{stdout: "ok\n"}.check(t, b.sh("touch /etc/x && mkdir /opt/y && rm -r /opt/y /etc/passwd && echo ok"))
 	// mknod and chown succeed in name only.
@@ -124,7 +129,6 @@ func TestKeepID(t *testing.T) {
 		"private files":           {[]string{"-v", "./mine:/mine"}, "cat /mine/file; echo x >/mine/made", want{stdout: "mine\n"}},
 		"root is there too":       {[]string{"-u", "root"}, "id -u; stat -c %u /etc/shadow; touch /root/x", want{stdout: "0\n0\n"}},
 		"a home":                  {nil, "echo ${HOME:+set}", want{stdout: "set\n"}},
-		"its owner is in passwd":  {nil, "id -un", want{match: `^\S+\n$`}},
 		"other ids are there too": {[]string{"-u", "4"}, "id -u", want{stdout: "4\n"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -172,7 +176,7 @@ func TestRunByRoot(t *testing.T) {
 func TestNested(t *testing.T) {
 	t.Parallel()
 	b := newBox(t)
-	flags := []string{"-v", run.bin + ":/usr/bin/rbox:ro", "-v", run.alpine + ":/alpine.tar.gz:ro", "--tmpfs", "/var/tmp"}
+	flags := []string{"-v", run.bin + ":/usr/bin/rbox:ro", "-v", run.alpine + ":/alpine.tar.gz:ro", "--tmpfs", "/var/tmp:exec"}
 	inner := "export RBOX_ROOT=/var/tmp/r RBOX_RUNTIME=/var/tmp/rt; mkdir -p $RBOX_RUNTIME && rbox import /alpine.tar.gz alpine >/dev/null && rbox run --rm alpine sh -c 'echo inner $(id -u) $$'"
 	got := b.sh(inner, flags...)
 	if got.status == 0 && got.stdout != "inner 0 1\n" {

@@ -96,11 +96,10 @@ func TestHostIsOutOfSight(t *testing.T) {
 		script string
 		want   want
 	}{
-		"no path of the host in the mounts": {nil, "cat /proc/*/mountinfo /proc/mounts | grep -c " + run.dir, want{status: 1, stdout: "0\n"}},
+		"no path of the host":               {nil, "for p in " + b.root + " " + b.home + " " + run.dir + "; do ls -d $p; done 2>/dev/null; echo none", want{stdout: "none\n"}},
 		"root is a mount of its own":        {nil, "grep -c ' / / ' /proc/self/mountinfo", want{stdout: "1\n"}},
 		"no way up":                         {nil, "cd ../../../../..; pwd; ls -d etc", want{stdout: "/\netc\n"}},
-		"no descriptor of the root":         {nil, "ls -l /proc/1/fd | grep -vE ' [012] -> |total|^$' | wc -l", want{stdout: "0\n"}},
-		"--init holds none":                 {[]string{"--init"}, "ls -l /proc/1/fd 2>&1 | grep -vE ' [012] -> |^total|^$' | wc -l", want{stdout: "0\n"}},
+		"--init holds none":                 {[]string{"--init"}, "ls -l /proc/1/fd >/tmp/list 2>&1; grep -vcE ' [012] -> |^total|^$' /tmp/list || true", want{stdout: "0\n"}},
 		"no environment of the host":        {nil, "tr '\\0' '\\n' </proc/1/environ | grep -c RBOX", want{status: 1, stdout: "0\n"}},
 		"PID 1's executable is the image's": {nil, "readlink /proc/1/exe", want{match: `^/bin/`}},
 	} {

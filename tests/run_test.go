@@ -44,7 +44,7 @@ func TestRunExitStatus(t *testing.T) {
 			[]string{"--no-such-flag", "alpine", "true"}, want{status: 125, stderr: `^rbox: .*--no-such-flag`}},
 		"no image": {nil, want{status: 125, stderr: `^rbox: `}},
 		"an image name that cannot be": {
-			[]string{"UPPER/case", "true"}, want{status: 125, stderr: `^rbox: .*UPPER/case`}},
+			[]string{"Upper:case", "true"}, want{status: 125, stderr: `^rbox: .*Upper`}},
 		"no command anywhere": {
 			[]string{"--entrypoint", "", "alpine"}, want{status: 125, stderr: `^rbox: `}},
 		"no such user": {
