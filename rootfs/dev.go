@@ -74,33 +74,35 @@ func bindNode(node, target string) error {
 }
 
 // OpenTerminal makes a terminal in the tree's devpts, owned by uid (an outer
-// id), and binds it to /dev/console.
-func (t *Tree) OpenTerminal(uid int) (master, terminal *os.File, err error) {
+// id), and binds it to /dev/console. name is the container's path of it.
+func (t *Tree) OpenTerminal(uid int) (master *os.File, name string, err error) {
 	master, err = t.Open("/dev/pts/ptmx", unix.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		return nil, nil, err
+		return nil, "", err
 	}
 	fd := int(master.Fd())
 	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		return nil, nil, os.NewSyscallError("ioctl TIOCSPTLCK", err)
+		return nil, "", os.NewSyscallError("ioctl TIOCSPTLCK", err)
 	}
 	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
 	if err != nil {
-		return nil, nil, os.NewSyscallError("ioctl TIOCGPTN", err)
+		return nil, "", os.NewSyscallError("ioctl TIOCGPTN", err)
 	}
-	name := "/dev/pts/" + strconv.Itoa(n)
-	terminal, err = t.Open(name, unix.O_RDWR|unix.O_NOCTTY, 0)
+	name = "/dev/pts/" + strconv.Itoa(n)
+	terminal, err := t.Open(name, unix.O_PATH, 0)
 	if err != nil {
-		return nil, nil, err
+		return nil, "", err
 	}
-	if err := terminal.Chown(uid, -1); err != nil {
-		return nil, nil, err
+	defer terminal.Close()
+	path := fdPath(int(terminal.Fd()))
+	if err := os.Chown(path, uid, -1); err != nil {
+		return nil, "", err
 	}
 	console, err := t.Mountpoint("/dev/console", false)
 	if err != nil {
-		return nil, nil, err
+		return nil, "", err
 	}
 	defer console.Close()
-	err = unix.Mount(fdPath(int(terminal.Fd())), fdPath(int(console.Fd())), "", unix.MS_BIND, "")
-	return master, terminal, os.NewSyscallError("bind /dev/console", err)
+	err = unix.Mount(path, fdPath(int(console.Fd())), "", unix.MS_BIND, "")
+	return master, name, os.NewSyscallError("bind /dev/console", err)
 }

@@ -75,7 +75,7 @@ func (c *Cmd) program(fds []int) *Program {
 	if c.Dir != "" {
 		p.Call("chdir "+c.Dir, unix.SYS_CHDIR, p.Str(c.Dir))
 	}
-	p.Files(fds)
+	p.Files(0, fds)
 	p.DefaultSignals()
 	p.Call("run "+c.Path, unix.SYS_EXECVE, p.Str(c.Path), p.Strs(c.Args), p.Strs(c.Env))
 	return p

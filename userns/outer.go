@@ -222,7 +222,7 @@ func startKeeper(stage string, lock *os.File, o Options) (*Child, error) {
 	p.AwaitRelease()
 	p.Call("setsid", unix.SYS_SETSID)
 	p.Call("chdir /", unix.SYS_CHDIR, p.Str("/"))
-	p.Files([]int{int(null.Fd()), int(null.Fd()), int(null.Fd()), int(lock.Fd())})
+	p.Files(0, []int{int(null.Fd()), int(null.Fd()), int(null.Fd()), int(lock.Fd())})
 	p.DefaultSignals()
 	p.Call("run "+stage, unix.SYS_EXECVE, p.Str(stage),
 		p.Strs([]string{"rbox-keeper", o.Idle.String(), lock.Name()}), p.Strs(nil))

@@ -25,9 +25,11 @@ type Program struct {
 	any   []any          // structures likewise
 	regs  [nregs]uintptr // results that later steps use as arguments
 
-	waits   bool  // for the parent: it must not sleep meanwhile
-	files   []int // descriptors for 0, 1, 2 and on
-	filesAt int   // the first of the steps that place them
+	waits   bool    // for the parent: it must not sleep meanwhile
+	parent  uintptr // the parent's end of the socket, which the child must not hold
+	files   []int   // descriptors to place
+	first   int     // the number of the first
+	filesAt int     // the first of the steps that place them
 }
 
 const (
@@ -276,6 +278,7 @@ func (p *Program) clone(ca *cloneArgs) (pid uintptr, err unix.Errno) {
 	}
 
 	afterForkInChild()
+	syscall.RawSyscall(unix.SYS_CLOSE, p.parent, 0, 0)
 	for i = 0; i < len(steps); i++ {
 		s = &steps[i]
 		if s.skipIf0 != noReg && p.regs[s.skipIf0] == 0 {

@@ -42,6 +42,7 @@ func Start(p *Program, flags uintptr, cgroup int) (*Child, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("socketpair", err)
 	}
+	p.parent = uintptr(pair[0])
 	pid, err := p.startOn(pair[1], flags, cgroup)
 	unix.Close(pair[1])
 	if err != nil {
@@ -61,7 +62,7 @@ func (p *Program) startOn(sock int, flags uintptr, cgroup int) (int, error) {
 		}
 	}()
 	for i, fd := range append([]int{sock}, p.files...) {
-		up, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, max(3, len(p.files)))
+		up, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, max(3, p.first+len(p.files)))
 		if err != nil {
 			return 0, fmt.Errorf("descriptor %d: %w", fd, err)
 		}
@@ -75,12 +76,12 @@ func (p *Program) startOn(sock int, flags uintptr, cgroup int) (int, error) {
 	return p.start(flags, cgroup)
 }
 
-// Files adds steps that make fds the child's descriptors 0, 1, 2 and so on,
-// open across exec. A Program has one such place.
-func (p *Program) Files(fds []int) {
-	p.files, p.filesAt = fds, len(p.steps)
+// Files adds steps that make fds the child's descriptors first, first+1 and so
+// on, open across exec. A Program has one such place.
+func (p *Program) Files(first int, fds []int) {
+	p.files, p.first, p.filesAt = fds, first, len(p.steps)
 	for i := range fds {
-		p.Call("place a descriptor", unix.SYS_DUP3, 0, i, 0)
+		p.Call("place a descriptor", unix.SYS_DUP3, 0, first+i, 0)
 	}
 }
 

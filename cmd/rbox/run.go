@@ -124,6 +124,9 @@ func (c *RunCmd) Run(app *App) error {
 
 // check refuses what cannot work before anything is made or opened.
 func (c *RunCmd) check() error {
+	if len(c.Words) > 1 && c.Words[0] == "--" {
+		c.Words = c.Words[1:]
+	}
 	for fd := 3; fd < 3+c.PreserveFDs; fd++ {
 		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
 			return &adviceError{fmt.Errorf("--preserve-fds %d: descriptor %d is not open", c.PreserveFDs, fd), fmt.Sprintf("exec %d</dev/null", fd)}

@@ -39,10 +39,11 @@ type monitor struct {
 	tree *rootfs.Tree
 	fuse *rootfs.FuseMount
 
-	master, terminal *os.File
-	caller           *callerTerminal
-	initFile         *os.File
-	child            *userns.Child
+	master   *os.File
+	terminal string // the container's path of it
+	caller   *callerTerminal
+	initFile *os.File
+	child    *userns.Child
 }
 
 // MonitorMain runs one container, from its mounts to its removal. The folder's
@@ -139,9 +140,6 @@ func (m *monitor) releaseStreams() {
 	unix.Close(null)
 	for i := range m.Plan.Process.Preserve {
 		unix.Close(preserveFD + i)
-	}
-	if m.terminal != nil {
-		m.terminal.Close()
 	}
 }
 
@@ -278,7 +276,7 @@ func (m *monitor) start(account stage.Account) error {
 	if err := m.unshareTime(); err != nil {
 		return err
 	}
-	ready := stage.Ready{Account: account, Files: m.files(), InitFile: -1, JoinUser: -1}
+	ready := stage.Ready{Account: account, Terminal: m.terminal, Streams: []int{0, 1, 2}, Kept: m.kept(), InitFile: -1, JoinUser: -1}
 	flags := m.Plan.Flags() | unix.CLONE_NEWUSER
 	if m.initFile != nil {
 		ready.InitFile = int(m.initFile.Fd())
@@ -332,14 +330,8 @@ func writeMaps(pid int, n stage.Namespaces) error {
 	return nil
 }
 
-// files are the descriptors of the container: the terminal three times, or
-// ours; then those that it keeps.
-func (m *monitor) files() []int {
-	fds := []int{0, 1, 2}
-	if m.terminal != nil {
-		t := int(m.terminal.Fd())
-		fds = []int{t, t, t}
-	}
+// kept are the descriptors beyond 2 that the container keeps.
+func (m *monitor) kept() (fds []int) {
 	for i := range m.Plan.Process.Preserve {
 		fds = append(fds, preserveFD+i)
 	}

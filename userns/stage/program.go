@@ -14,9 +14,11 @@ import (
 // Ready is what only the monitor can add to a plan, once the tree is mounted.
 type Ready struct {
 	Account  Account
-	Files    []int // the program's descriptors 0, 1, 2 and on
-	InitFile int   // the executable that stays as process 1, or -1
-	JoinUser int   // an open user namespace to join, or -1
+	Terminal string // the container's path of its terminal, "" for none
+	Streams  []int  // descriptors 0, 1 and 2 where there is no terminal
+	Kept     []int  // descriptors 3 and on
+	InitFile int    // the executable that stays as process 1, or -1
+	JoinUser int    // an open user namespace to join, or -1
 }
 
 // Registers of the program; 0 is package userns's.
@@ -157,11 +159,18 @@ func leaveHost(c *userns.Program) {
 // attach gives the process its session, its descriptors and its limits.
 func (p *Plan) attach(c *userns.Program, r Ready) {
 	c.Call("setsid", unix.SYS_SETSID)
-	c.Files(r.Files)
-	if p.Process.Terminal {
+	if r.Terminal != "" {
+		// Opened from inside, so that it has a name there (ttyname(3)).
+		c.Call("open "+r.Terminal, unix.SYS_OPENAT, atFDCWD, c.Str(r.Terminal), unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0).Save(regFile)
+		for fd := range 3 {
+			c.Call("place the terminal", unix.SYS_DUP3, regFile, fd, 0)
+		}
 		c.Call("take the terminal", unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0)
+		c.Files(3, r.Kept)
+	} else {
+		c.Files(0, append(slices.Clone(r.Streams), r.Kept...))
 	}
-	c.Call("close other descriptors", unix.SYS_CLOSE_RANGE, len(r.Files), ^uintptr(0)>>32, unix.CLOSE_RANGE_CLOEXEC).Ignore()
+	c.Call("close other descriptors", unix.SYS_CLOSE_RANGE, 3+len(r.Kept), ^uintptr(0)>>32, unix.CLOSE_RANGE_CLOEXEC).Ignore()
 	c.Call("umask", unix.SYS_UMASK, 0o022)
 	for _, l := range p.Process.Rlimits {
 		lim := &unix.Rlimit{Cur: l.Soft, Max: l.Hard}
@@ -186,10 +195,8 @@ func (p *Plan) drop(c *userns.Program, a Account) {
 		groups := append([]uint32{a.GID}, slices.DeleteFunc(slices.Clone(a.Groups), func(g uint32) bool { return g == a.GID })...)
 		c.Call("set the groups", unix.SYS_SETGROUPS, len(groups), userns.Ref(c, &groups[0]))
 	}
-	if a.UID != 0 || a.GID != 0 {
-		c.Call("set the group id", unix.SYS_SETRESGID, int(a.GID), int(a.GID), int(a.GID))
-		c.Call("set the user id", unix.SYS_SETRESUID, int(a.UID), int(a.UID), int(a.UID))
-	}
+	c.Call("set the group id", unix.SYS_SETRESGID, int(a.GID), int(a.GID), int(a.GID))
+	c.Call("set the user id", unix.SYS_SETRESUID, int(a.UID), int(a.UID), int(a.UID))
 }
 
 // ExecStep begins the name of the step that runs the user's program.
