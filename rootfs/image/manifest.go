@@ -49,7 +49,12 @@ type Descriptor struct {
 // isAttachment says that d is no image but something about one: a build's
 // attestation, a signature, a bill of materials.
 func (d Descriptor) isAttachment() bool {
-	if d.ArtifactType != "" || d.Annotations["vnd.docker.reference.type"] != "" {
+	switch d.ArtifactType {
+	case "", OCIConfig, DockerConfig: // some tools repeat the configuration's type here
+	default:
+		return true
+	}
+	if d.Annotations["vnd.docker.reference.type"] != "" {
 		return true
 	}
 	return d.Platform != nil && d.Platform.OS == "unknown" && d.Platform.Arch == "unknown"

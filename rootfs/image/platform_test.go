@@ -62,6 +62,9 @@ func TestSelect(t *testing.T) {
 	attestation := entry("linux/amd64", "attestation")
 	attestation.Annotations["vnd.docker.reference.type"] = "attestation-manifest"
 
+	signature, typed := entry("linux/amd64", "signature"), entry("linux/amd64", "typed")
+	signature.ArtifactType, typed.ArtifactType = "application/vnd.example.signature", OCIConfig
+
 	for name, tc := range map[string]struct {
 		entries []Descriptor
 		want    Platform
@@ -77,6 +80,7 @@ func TestSelect(t *testing.T) {
 		"first of equals":     {[]Descriptor{entry("linux/amd64", "a"), entry("linux/amd64", "b")}, Platform{"linux", "amd64", ""}, "a"},
 		"attestation skipped": {[]Descriptor{attestation, entry("unknown/unknown", "x"), entry("linux/amd64", "a")}, Platform{"linux", "amd64", ""}, "a"},
 		"only attestations":   {[]Descriptor{attestation, entry("unknown/unknown", "x")}, Platform{"linux", "amd64", ""}, ""},
+		"artifact skipped":    {[]Descriptor{signature, typed}, Platform{"linux", "amd64", ""}, "typed"},
 		"silent entry last":   {[]Descriptor{entry("", "silent"), entry("linux/386", "386")}, Platform{"linux", "amd64", ""}, "386"},
 		"only a silent entry": {[]Descriptor{entry("", "silent")}, Platform{"linux", "amd64", ""}, "silent"},
 		"image before nested": {[]Descriptor{nested("linux/amd64", "nested"), entry("linux/amd64", "a")}, Platform{"linux", "amd64", ""}, "a"},
