@@ -23,17 +23,23 @@ var version = "dev"
 type grammar struct {
 	Help helpFlag `help:"Show help."`
 
-	Run     RunCmd     `cmd:"" help:"Run a command in a new container."`
-	Pull    PullCmd    `cmd:"" help:"Get an image from a registry."`
-	Images  ImagesCmd  `cmd:"" help:"List images."`
-	Import  ImportCmd  `cmd:"" help:"Make an image of a root file system's archive."`
-	Login   LoginCmd   `cmd:"" help:"Keep the credentials for a registry."`
-	Logout  LogoutCmd  `cmd:"" help:"Forget the credentials for a registry."`
-	Ps      PsCmd      `cmd:"" aliases:"list,ls" help:"List containers."`
-	Rm      RmCmd      `cmd:"" help:"Remove containers."`
-	Unshare UnshareCmd `cmd:"" help:"Run a command where all your ids are: root of what containers own."`
-	Doctor  DoctorCmd  `cmd:"" help:"Tell what this host grants to containers, and what would cure the rest."`
-	Version VersionCmd `cmd:"" help:"Show the version."`
+	Run     RunCmd     `cmd:"" group:"containers" help:"Run a command in a new container."`
+	Ps      PsCmd      `cmd:"" group:"containers" aliases:"list,ls" help:"List containers."`
+	Rm      RmCmd      `cmd:"" group:"containers" help:"Remove containers."`
+	Pull    PullCmd    `cmd:"" group:"images" help:"Get images from a registry."`
+	Images  ImagesCmd  `cmd:"" group:"images" help:"List images."`
+	Rmi     RmiCmd     `cmd:"" group:"images" help:"Remove images."`
+	Tag     TagCmd     `cmd:"" group:"images" help:"Give an image another name."`
+	Import  ImportCmd  `cmd:"" group:"images" help:"Make an image from the archive of a root file system."`
+	Load    LoadCmd    `cmd:"" group:"images" help:"Load images from an archive."`
+	Save    SaveCmd    `cmd:"" group:"images" help:"Save images to an archive."`
+	History HistoryCmd `cmd:"" group:"images" help:"Show how an image was built."`
+	Image   ImageCmd   `cmd:"" group:"images" help:"Inspect, list and change images."`
+	Login   LoginCmd   `cmd:"" group:"images" help:"Keep the credentials for a registry."`
+	Logout  LogoutCmd  `cmd:"" group:"images" help:"Forget the credentials for a registry."`
+	Unshare UnshareCmd `cmd:"" group:"host" help:"Run a command where all your ids are: root of what containers own."`
+	Doctor  DoctorCmd  `cmd:"" group:"host" help:"Tell what this host grants to containers, and what would cure the rest."`
+	Version VersionCmd `cmd:"" group:"Host" help:"Show the version."`
 }
 
 // grammarFor returns a new grammar for a command line that begins with word:
@@ -93,14 +99,17 @@ func main() {
 
 // run carries out one command line and returns the exit status.
 func run(app *App, args []string) int {
-	if len(args) == 0 || args[0] == "-h" {
-		args = []string{"--help"}
+	if len(args) == 0 || args[0] == "-h" || args[0] == "help" {
+		args = append(args[min(len(args), 1):], "--help")
+	}
+	if args[0] == "--version" || args[0] == "-v" {
+		args = []string{"version"}
 	}
 	parser, err := kong.New(grammarFor(args[0]),
 		kong.Name("rbox"),
-		kong.Description("Containers without root."),
+		kong.Description("rbox runs containers for users without root."),
 		kong.NoDefaultHelp(),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Help(printHelp),
 		kong.Writers(app.Stdout, app.Stderr),
 		kong.Bind(app),
 	)
@@ -112,16 +121,6 @@ func run(app *App, args []string) int {
 		return app.report(usageError(parser, err))
 	}
 	return app.report(ctx.Run())
-}
-
-// usageError adds where to find help to what kong says of a command line.
-func usageError(parser *kong.Kong, err error) error {
-	hint := "rbox --help"
-	var parse *kong.ParseError
-	if errors.As(err, &parse) && parse.Context != nil && parse.Context.Selected() != nil {
-		hint = "rbox " + parse.Context.Selected().Path() + " --help"
-	}
-	return &adviceError{err, hint}
 }
 
 // An adviceError is an error with a hint.
