@@ -3,6 +3,7 @@
 package registry
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -117,6 +118,10 @@ func (c *Client) session(ctx context.Context, e endpoint, what string) (*session
 	}
 	auth := c.o.Credentials.Lookup(ctx, e.registry, e.repository)
 	client, who, err := c.connect(ctx, e, auth, "repository:"+e.repository+":pull")
+	var status *transport.Error
+	if errors.As(err, &status) && status.StatusCode == http.StatusNotFound {
+		return nil, &StatusError{Registry: e.registry, Status: status.StatusCode, Why: "there is no registry", hint: "check the name of the registry: " + e.host}
+	}
 	if err != nil {
 		return nil, explain(e, what, who, err)
 	}
@@ -250,7 +255,7 @@ func (c *Client) resolve(ctx context.Context, e endpoint, s *session, ref image.
 		}
 		index, manifest, err := image.Decode(got.raw, got.mediaType)
 		if err != nil {
-			return nil, &ManifestError{Image: ref.Familiar(), err: err}
+			return nil, &ManifestError{Image: ref.Familiar(), page: bytes.HasPrefix(bytes.TrimSpace(got.raw), []byte("<")), err: err}
 		}
 		if manifest != nil {
 			r.RawManifest, r.ManifestDigest, r.MediaType = got.raw, got.digest, cmp.Or(manifest.MediaType, got.mediaType)
@@ -278,6 +283,7 @@ func (c *Client) resolve(ctx context.Context, e endpoint, s *session, ref image.
 // ManifestError reports a manifest or index that cannot be used.
 type ManifestError struct {
 	Image string
+	page  bool // it is a page for browsers
 	err   error
 }
 
@@ -290,6 +296,9 @@ func (e *ManifestError) Hint() string {
 	var hinted interface{ Hint() string }
 	if errors.As(e.err, &hinted) {
 		return hinted.Hint()
+	}
+	if e.page {
+		return "something answers in the registry's place: a proxy, or the login page of a network"
 	}
 	return "the image is damaged in the registry: ask whoever pushed it"
 }

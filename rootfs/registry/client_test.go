@@ -64,7 +64,7 @@ func TestResolve(t *testing.T) {
 		"wrong-size":   {wantErr: "bytes, not"},
 		"wrong-digest": {wantErr: "not " + string(wrongDigest.Digest) + " as announced", hint: "altered"},
 		"chart":        {wantErr: "no container image", hint: "charts"},
-		"page":         {wantErr: "not a JSON object"},
+		"page":         {wantErr: "not a JSON object", hint: "login page"},
 		"schema1":      {wantErr: "schema 1", hint: "skopeo"},
 		"huge-config":  {wantErr: "1073741824 bytes"},
 		"missing":      {wantErr: "no such image or tag", hint: "rbox login " + f.host()},
@@ -599,6 +599,11 @@ func TestConnectionErrors(t *testing.T) {
 	withTLS.Config.ErrorLog = log.New(io.Discard, "", 0)
 	withTLS.StartTLS()
 	defer withTLS.Close()
+
+	noRegistry := httptest.NewServer(http.NotFoundHandler())
+	defer noRegistry.Close()
+	_, err = quick(t, Options{}).Resolve(context.Background(), parseRef(t, strings.TrimPrefix(noRegistry.URL, "http://")+"/x"), amd64)
+	checkError(t, err, "there is no registry", "check the name")
 
 	for name, tc := range map[string]struct{ registry, wantErr, hint string }{
 		"refused":         {refused, "connection refused", "rbox run host"},

@@ -121,7 +121,7 @@ func explain(e endpoint, what string, who login, err error) error {
 		return err
 	}
 	var status *transport.Error
-	if errors.As(err, &status) && !isCertificate(err) {
+	if errors.As(err, &status) && !isHandshake(err) {
 		return explainStatus(e, what, who, status)
 	}
 	why, hint := explainConnection(e, err)
@@ -133,11 +133,12 @@ func isOurs(err error) bool {
 	return errors.As(err, &hinted)
 }
 
-// isCertificate says that TLS failed at the certificate, whatever plain HTTP
-// gave when it was tried next.
-func isCertificate(err error) bool {
+// isHandshake says that a server speaks TLS but that we cannot agree, whatever
+// plain HTTP gave when it was tried next.
+func isHandshake(err error) bool {
 	var bad *tls.CertificateVerificationError
-	return errors.As(err, &bad)
+	var op *net.OpError
+	return errors.As(err, &bad) || errors.As(err, &op) && op.Op == "remote error"
 }
 
 func explainStatus(e endpoint, what string, who login, err *transport.Error) error {
@@ -183,11 +184,10 @@ func explainConnection(e endpoint, err error) (why, hint string) {
 		host      x509.HostnameError
 		invalid   x509.CertificateInvalidError
 		record    tls.RecordHeaderError
-		alert     tls.AlertError
 		stalled   *stallError
 		web       *url.Error
 	)
-	proxy := errors.As(err, &op) && op.Op == "proxyconnect"
+	isOp := func(name string) bool { return errors.As(err, &op) && op.Op == name }
 	switch {
 	case errors.As(err, &dns):
 		return "cannot find the address of " + oneLine(dns.Name), offlineHint
@@ -199,11 +199,11 @@ func explainConnection(e endpoint, err error) (why, hint string) {
 		return "its certificate is not valid: " + oneLine(invalid.Error()), certHint(e)
 	case errors.As(err, &record), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		return "it speaks plain HTTP, not TLS", "if you trust the network: --tls-verify=false, or insecure = true for it in registries.conf"
-	case errors.As(err, &alert):
-		return "TLS: " + oneLine(alert.Error()), "a client's certificate goes into ~/.config/containers/certs.d/" + e.host + "/ as NAME.cert and NAME.key"
+	case isOp("remote error"): // crypto/tls: the server's alert
+		return "it ends the connection: " + oneLine(op.Err.Error()), "a client's certificate goes into ~/.config/containers/certs.d/" + e.host + "/ as NAME.cert and NAME.key"
 	case errors.As(err, &stalled):
 		return stalled.Error(), offlineHint
-	case proxy:
+	case isOp("proxyconnect"):
 		return "the proxy cannot be used: " + oneLine(op.Err.Error()), "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "connection refused", "is the registry up, on this port? Without a network: rbox run host sh"

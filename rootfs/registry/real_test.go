@@ -12,9 +12,11 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -111,7 +113,8 @@ func (s *server) makeCerts(t *testing.T, dir string) (cert, key string) {
 	}
 	leaf := &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "registry"},
-		NotBefore: authority.NotBefore, NotAfter: authority.NotAfter, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		NotBefore:   authority.NotBefore, NotAfter: authority.NotAfter, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 	}
 	caKey, leafKey := newKey(), newKey()
 	caDER, err := x509.CreateCertificate(rand.Reader, authority, authority, &caKey.PublicKey, caKey)
@@ -247,6 +250,48 @@ func TestRealRegistryByLocalhostName(t *testing.T) {
 	if _, err := quick(t, Options{TLSVerify: &yes}).Resolve(context.Background(), parseRef(t, "localhost:"+port+"/x:v1"), amd64); err != nil {
 		t.Errorf("plain HTTP on this machine needs no TLS: %v", err)
 	}
+}
+
+func TestClientCertificate(t *testing.T) {
+	s, dir := &server{}, t.TempDir()
+	cert, key := s.makeCerts(t, dir)
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(s.ca)
+	f := newFake(t)
+	f.add("v1", []byte("layer"))
+	front := httptest.NewUnstartedServer(f)
+	front.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool}
+	front.Config.ErrorLog = log.New(io.Discard, "", 0)
+	front.StartTLS()
+	defer front.Close()
+	host := strings.TrimPrefix(front.URL, "https://")
+
+	certs := filepath.Join(dir, "certs.d")
+	write(t, filepath.Join(certs, host, "ca.crt"), string(s.ca))
+	resolve := func() error {
+		_, err := quick(t, Options{CertDirs: []string{certs}}).Resolve(context.Background(), parseRef(t, host+"/x:v1"), amd64)
+		return err
+	}
+	checkError(t, resolve(), "certificate required", "NAME.cert")
+	copyFile := func(from, to string) {
+		raw, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(certs, host, to), string(raw))
+	}
+	copyFile(cert, "me.cert")
+	checkError(t, resolve(), "me.key", "NAME.key")
+	copyFile(key, "me.key")
+	if err := resolve(); err != nil {
+		t.Error(err)
+	}
+	write(t, filepath.Join(certs, host, "other.crt"), "no certificate")
+	checkError(t, resolve(), "other.crt holds no certificate", "PEM")
 }
 
 // The proxy's address is read once per process, so a process of its own asks.

@@ -94,7 +94,7 @@ func (r *retrier) verdict(req *http.Request, n int, resp *http.Response, err err
 		return 0, false
 	}
 	if err != nil {
-		return 0, isPassing(err) && (n < 2 || !isUnreachable(err))
+		return 0, isPassing(err) && (n < 2 || !isUnreachable(err) && !isTimeout(err))
 	}
 	switch resp.StatusCode {
 	case http.StatusTooManyRequests, http.StatusRequestTimeout, http.StatusInternalServerError,
@@ -140,7 +140,7 @@ func isPassing(err error) bool {
 		strings.Contains(text, "server closed idle connection")
 }
 
-// isUnreachable says that nobody answers, which seldom changes within seconds.
+// isUnreachable says that nobody is there, which seldom changes within seconds.
 func isUnreachable(err error) bool {
 	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EHOSTUNREACH)
 }

@@ -18,7 +18,7 @@ import (
 const (
 	dialTimeout   = 15 * time.Second
 	tlsTimeout    = 15 * time.Second
-	headerTimeout = 60 * time.Second // registries that fetch from elsewhere first are slow
+	headerTimeout = 60 * time.Second // mirrors that fetch from elsewhere first are slow
 	maxRedirects  = 10
 )
 
