@@ -23,49 +23,49 @@ import (
 // RunCmd is `rbox run`: its flags are Docker's and Podman's.
 type RunCmd struct {
 	createFlags
-	Words []string `arg:"" passthrough:"" name:"IMAGE [COMMAND [ARG...]]" help:"The image, and the command to run in place of its own. The image \"host\" is this machine's own files."`
+	Words []string `arg:"" passthrough:"partial" name:"IMAGE [COMMAND [ARG...]]" help:"The image, and the command to run in place of its own. The image \"host\" is this machine's own files."`
 }
 
 // createFlags describe a container.
 type createFlags struct {
-	Interactive bool `short:"i" help:"Connect stdin."`
-	TTY         bool `short:"t" name:"tty" help:"Give the container a terminal."`
-	Rm          bool `help:"Remove the container when it ends."`
+	Interactive bool `group:"Program" short:"i" help:"Connect stdin."`
+	TTY         bool `group:"Program" short:"t" name:"tty" help:"Give the container a terminal."`
+	Rm          bool `group:"Container" help:"Remove the container when it ends."`
 
-	Name       string   `help:"Name of the container." placeholder:"NAME"`
-	Hostname   string   `help:"Host name inside." short:"h" placeholder:"NAME"`
-	Env        []string `short:"e" sep:"none" help:"Set an environment variable; without =VALUE, take it from here." placeholder:"NAME[=VALUE]"`
-	EnvFile    []string `sep:"none" help:"Read environment variables from a file." placeholder:"FILE"`
-	Workdir    string   `short:"w" help:"Working directory inside." placeholder:"DIR"`
-	User       string   `short:"u" help:"Run as this user and group of the image." placeholder:"USER[:GROUP]"`
-	Entrypoint *string  `help:"Replace the image's entry point." placeholder:"COMMAND"`
-	GroupAdd   []string `sep:"none" help:"Add supplementary groups; keep-groups keeps yours." placeholder:"GROUP"`
+	Name       string   `group:"Container" help:"Name of the container." placeholder:"NAME"`
+	Hostname   string   `group:"Namespaces" help:"Host name inside." short:"h" placeholder:"NAME"`
+	Env        []string `group:"Program" short:"e" sep:"none" help:"Set an environment variable; without =VALUE, take it from here." placeholder:"NAME[=VALUE]"`
+	EnvFile    []string `group:"Program" sep:"none" help:"Read environment variables from a file." placeholder:"FILE"`
+	Workdir    string   `group:"Program" short:"w" help:"Working directory inside." placeholder:"DIR"`
+	User       string   `group:"Program" short:"u" help:"Run as this user and group of the image." placeholder:"USER[:GROUP]"`
+	Entrypoint *string  `group:"Program" help:"Replace the image's entry point." placeholder:"COMMAND"`
+	GroupAdd   []string `group:"Program" sep:"none" help:"Add supplementary groups; keep-groups keeps yours." placeholder:"GROUP"`
 
-	Volume   []string `short:"v" sep:"none" help:"Bind a file or directory: SOURCE:TARGET[:ro]." placeholder:"SPEC"`
-	Mount    []string `sep:"none" help:"Mount: type=bind,source=…,target=…[,readonly] or type=tmpfs,target=…[,tmpfs-size=…]." placeholder:"SPEC"`
-	Tmpfs    []string `sep:"none" help:"Mount an empty tmpfs: TARGET[:OPTIONS]." placeholder:"SPEC"`
-	Device   []string `sep:"none" help:"Bind a device node: SOURCE[:TARGET][:rwm]." placeholder:"SPEC"`
-	ReadOnly bool     `help:"Make the root file system read-only."`
-	ShmSize  string   `help:"Size of /dev/shm." default:"64m" placeholder:"SIZE"`
+	Volume   []string `group:"Files" short:"v" sep:"none" help:"Bind a file or directory: SOURCE:TARGET[:ro]." placeholder:"SPEC"`
+	Mount    []string `group:"Files" sep:"none" help:"Mount: type=bind,source=…,target=…[,readonly] or type=tmpfs,target=…[,tmpfs-size=…]." placeholder:"SPEC"`
+	Tmpfs    []string `group:"Files" sep:"none" help:"Mount an empty tmpfs: TARGET[:OPTIONS]." placeholder:"SPEC"`
+	Device   []string `group:"Files" sep:"none" help:"Bind a device node: SOURCE[:TARGET][:rwm]." placeholder:"SPEC"`
+	ReadOnly bool     `group:"Files" help:"Make the root file system read-only."`
+	ShmSize  string   `group:"Files" help:"Size of /dev/shm." default:"64m" placeholder:"SIZE"`
 
-	Network    string   `aliases:"net" help:"Network: none, or host to share this host's." enum:"none,host" default:"none"`
-	AddHost    []string `sep:"none" help:"Add a line to /etc/hosts." placeholder:"NAME:IP"`
-	DNS        []string `name:"dns" sep:"none" help:"Name server for /etc/resolv.conf." placeholder:"IP"`
-	Userns     string   `help:"Ids: host-default, keep-id (you are yourself inside), or container:ID." default:"host-default" placeholder:"MODE"`
-	TimeOffset []string `sep:"none" help:"Shift a clock: boottime=SECONDS or monotonic=SECONDS." placeholder:"CLOCK=SECONDS"`
-	Ulimit     []string `sep:"none" help:"Set a resource limit." placeholder:"NAME=SOFT[:HARD]"`
+	Network    string   `group:"Namespaces" aliases:"net" help:"Network: none, or host to share this host's." enum:"none,host" default:"none"`
+	AddHost    []string `group:"Namespaces" sep:"none" help:"Add a line to /etc/hosts." placeholder:"NAME:IP"`
+	DNS        []string `group:"Namespaces" name:"dns" sep:"none" help:"Name server for /etc/resolv.conf." placeholder:"IP"`
+	Userns     string   `group:"Namespaces" help:"Ids: host-default, keep-id (you are yourself inside), or container:ID." default:"host-default" placeholder:"MODE"`
+	TimeOffset []string `group:"Namespaces" sep:"none" help:"Shift a clock: boottime=SECONDS or monotonic=SECONDS." placeholder:"CLOCK=SECONDS"`
+	Ulimit     []string `group:"Program" sep:"none" help:"Set a resource limit." placeholder:"NAME=SOFT[:HARD]"`
 
-	Init        bool     `help:"Keep an init as process 1 that reaps orphans and hands on signals."`
-	PreserveFDs int      `name:"preserve-fds" help:"Keep so many descriptors beyond 0 to 2." placeholder:"N"`
-	Label       []string `short:"l" sep:"none" help:"Label the container." placeholder:"NAME=VALUE"`
-	Cidfile     string   `help:"Write the container's id to a file." placeholder:"FILE"`
-	Pidfile     string   `help:"Write the pid of the container's first process to a file while it runs." placeholder:"FILE"`
+	Init        bool     `group:"Program" help:"Keep an init as process 1 that reaps orphans and hands on signals."`
+	PreserveFDs int      `group:"Program" name:"preserve-fds" help:"Keep so many descriptors beyond 0 to 2." placeholder:"N"`
+	Label       []string `group:"Container" short:"l" sep:"none" help:"Label the container." placeholder:"NAME=VALUE"`
+	Cidfile     string   `group:"Container" help:"Write the container's id to a file." placeholder:"FILE"`
+	Pidfile     string   `group:"Container" help:"Write the pid of the container's first process to a file while it runs." placeholder:"FILE"`
 
-	Pull     string `help:"When to pull: always, missing, never, newer." enum:"always,missing,never,newer" default:"missing"`
-	Platform string `help:"Platform of the image, as linux/arm64." placeholder:"OS/ARCH"`
-	Quiet    bool   `short:"q" help:"Show no progress of a pull."`
-	registryFlags
-	Rootfs bool `help:"IMAGE is a directory: use it as root file system, as it is."`
+	Pull          string `group:"Image" help:"When to pull: always, missing, never, newer." enum:"always,missing,never,newer" default:"missing" placeholder:"WHEN"`
+	Platform      string `group:"Image" help:"Platform of the image, as linux/arm64." placeholder:"OS/ARCH"`
+	Quiet         bool   `group:"Image" short:"q" help:"Show no progress of a pull."`
+	registryFlags `group:"Registry"`
+	Rootfs        bool `group:"Image" help:"IMAGE is a directory: use it as root file system, as it is."`
 }
 
 // A base is what a container starts from: a root file system and its defaults.
