@@ -57,19 +57,29 @@ func LoadConfig(getenv func(string) string) (*Config, error) {
 		}
 	}
 	for _, dir := range []string{system, user} {
-		more, _ := filepath.Glob(filepath.Join(dir, "registries.conf.d", "*.conf")) // the pattern is well formed
-		files = append(files, more...)
+		files = append(files, dropIns(filepath.Join(dir, "registries.conf.d"))...)
 	}
 	c := new(Config)
 	for _, file := range files {
-		if isDistributionList(file) {
-			continue
-		}
 		if err := c.readFile(file); err != nil {
 			return nil, err
 		}
 	}
 	return c, nil
+}
+
+// dropIns lists the files of dir that end in .conf, in the order of their names.
+func dropIns(dir string) (files []string) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil // absent, most likely
+	}
+	for _, e := range entries {
+		if file := filepath.Join(dir, e.Name()); filepath.Ext(file) == ".conf" && !isDistributionList(file) {
+			files = append(files, file)
+		}
+	}
+	return files
 }
 
 // isDistributionList says that file is the list of short names that
