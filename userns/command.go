@@ -1,11 +1,14 @@
 package userns
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"rbox/idmap"
 )
 
 // Cmd is a process that runs as root of the outer user namespace: outside of
@@ -56,16 +59,28 @@ func (c *Cmd) Start() error {
 		err = c.child.Started()
 	}
 	if err != nil {
-		return fmt.Errorf("start %s: %w", c.Path, err)
+		return fmt.Errorf("start %s: %w", c.Path, explainStep(err))
 	}
 	return nil
 }
+
+// explainStep finds out why the first use of a namespace was refused: some
+// security modules let it be made and no more.
+func explainStep(err error) error {
+	var step *StepError
+	if errors.As(err, &step) && step.Step == unshareMount {
+		return idmap.ExplainUserNS(err)
+	}
+	return err
+}
+
+const unshareMount = "unshare the mount namespace"
 
 func (c *Cmd) program(fds []int) *Program {
 	p := NewProgram()
 	p.Call("join the outer user namespace", unix.SYS_SETNS, int(c.outer.ns.Fd()), unix.CLONE_NEWUSER)
 	if c.NewMount {
-		p.Call("unshare the mount namespace", unix.SYS_UNSHARE, unix.CLONE_NEWNS)
+		p.Call(unshareMount, unix.SYS_UNSHARE, unix.CLONE_NEWNS)
 		p.Call("make mounts slaves", unix.SYS_MOUNT, 0, p.Str("/"), 0, unix.MS_REC|unix.MS_SLAVE, 0)
 	}
 	if !c.Survive {

@@ -168,6 +168,9 @@ func sourceStamp() string {
 
 // makeKeeper starts a keeper and records it in lock, which the caller holds alone.
 func makeKeeper(lock *os.File, stamp string, o Options) (*Outer, error) {
+	if self, err := os.Readlink("/proc/self"); err == nil && self != strconv.Itoa(os.Getpid()) {
+		return nil, &ForeignProcError{}
+	}
 	stage, err := o.Stage()
 	if err != nil {
 		return nil, err
@@ -208,6 +211,19 @@ func makeKeeper(lock *os.File, stamp string, o Options) (*Outer, error) {
 		child.Kill()
 	}
 	return outer, err
+}
+
+// A ForeignProcError reports that /proc counts processes as another pid
+// namespace does: an outer container that is itself nested got no proc of its own.
+type ForeignProcError struct{}
+
+func (*ForeignProcError) Error() string {
+	return "/proc belongs to another pid namespace, so that no process of ours can be found there"
+}
+
+// Hint says what the outer container must have.
+func (*ForeignProcError) Hint() string {
+	return "mount a fresh proc in the outer container: nothing in the /proc around it may be covered (rbox doctor, there)"
 }
 
 // startKeeper clones into a new user namespace a process that becomes the

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"embed"
 	"errors"
 	"fmt"
@@ -24,8 +25,9 @@ type App struct {
 	Stdout  io.Writer
 	Stderr  io.Writer
 
-	outer *userns.Outer
-	home  *container.Home
+	outer  *userns.Outer
+	home   *container.Home
+	memory *os.File // the stage executable, where no file may be executed
 }
 
 func newApp() *App {
@@ -176,6 +178,9 @@ func (a *App) Stage() (string, error) {
 	if len(hash) < 32 {
 		return "", errors.New("rbox was built without its stage executable: build it with make")
 	}
+	if noexec(a.Root) {
+		return a.stageInMemory()
+	}
 	dir := filepath.Join(a.Root, "stage", string(hash[:32]))
 	path := filepath.Join(dir, "rbox-stage")
 	var st unix.Stat_t
@@ -183,7 +188,31 @@ func (a *App) Stage() (string, error) {
 		st.Uid == uint32(os.Geteuid()) && st.Mode&0o777 == 0o500 {
 		return path, nil
 	}
-	return path, a.writeStage(dir, path)
+	if err := a.writeStage(dir, path); err != nil {
+		return "", err
+	}
+	return path, nil
+}
+
+// stageInMemory copies the stage executable into memory and returns a path by
+// which children can run it: the data directory allows no execution.
+func (a *App) stageInMemory() (string, error) {
+	if a.memory == nil {
+		stage, err := stageFiles.ReadFile("stagebin/stage")
+		if err != nil {
+			return "", err
+		}
+		if a.memory, err = userns.SealedFile("rbox-stage", bytes.NewReader(stage)); err != nil {
+			return "", &adviceError{fmt.Errorf("%s is mounted noexec, and %w", a.Root, err), "export RBOX_ROOT=/a/directory/without/noexec"}
+		}
+	}
+	return fmt.Sprintf("/proc/self/fd/%d", a.memory.Fd()), nil
+}
+
+// noexec tells whether nothing in dir may be executed.
+func noexec(dir string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(dir, &st) == nil && st.Flags&unix.ST_NOEXEC != 0
 }
 
 func (a *App) writeStage(dir, path string) error {

@@ -70,6 +70,7 @@ func (c *RunCmd) process(config image.ContainerConfig, n ids, hostname string) (
 	}
 	if n.kept != nil {
 		p.User = fmt.Sprintf("%d:%d", n.kept.uid, n.kept.gid)
+		p.Login = &stage.Login{Name: loginName(), Home: homeDir(), UID: n.kept.uid, GID: n.kept.gid}
 	}
 	if c.User != "" {
 		p.User = c.User
@@ -109,6 +110,16 @@ func (c *RunCmd) process(config image.ContainerConfig, n ids, hostname string) (
 	}
 	p.Env, err = c.environment(config.Env, hostname)
 	return p, err
+}
+
+// loginName is the user's, as far as the environment knows it.
+func loginName() string {
+	for _, name := range []string{os.Getenv("USER"), os.Getenv("LOGNAME"), filepath.Base(homeDir())} {
+		if name != "" && !strings.ContainsAny(name, ":\n/") {
+			return name
+		}
+	}
+	return "user"
 }
 
 // command joins entry point and arguments as Docker does: a command replaces

@@ -294,7 +294,9 @@ func (h *Home) List() ([]Info, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, info)
+		if info.Running || !info.Config.AutoRemove {
+			all = append(all, info) // the rest the next run removes
+		}
 	}
 	sort.Slice(all, func(i, j int) bool { return all[i].Config.Created.After(all[j].Config.Created) })
 	return all, nil

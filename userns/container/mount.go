@@ -1,9 +1,9 @@
 package container
 
 import (
-	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -11,6 +11,7 @@ import (
 
 	"rbox/idmap"
 	"rbox/rootfs"
+	"rbox/userns"
 	"rbox/userns/stage"
 )
 
@@ -43,8 +44,41 @@ func (m *monitor) mount() (stage.Account, error) {
 	if err := m.fill(account); err != nil {
 		return none, err
 	}
+	if err := m.introduce(&account); err != nil {
+		return none, err
+	}
 	p.Process.Env = completeEnv(p.Process.Env, account, p.Process.Terminal)
 	return account, nil
+}
+
+// introduce gives the plan's login a line in the container's passwd, and its
+// group one, if the account is its and the image has none for the number.
+func (m *monitor) introduce(a *stage.Account) error {
+	l := m.Plan.Process.Login
+	if l == nil || l.UID != a.UID || l.GID != a.GID {
+		return nil
+	}
+	if home, err := m.tree.Open(l.Home, unix.O_PATH|unix.O_DIRECTORY, 0); err == nil {
+		home.Close()
+	} else {
+		l.Home = "/"
+	}
+	for file, line := range map[string]string{"/etc/passwd": l.PasswdLine(), "/etc/group": l.GroupLine()} {
+		text, err := m.tree.ReadFile(file, maxAccountFile)
+		if err != nil || stage.HasID(string(text), l.Number(file)) {
+			continue // there is no such file to add to, or nothing to add
+		}
+		if n := len(text); n > 0 && text[n-1] != '\n' {
+			text = append(text, '\n')
+		}
+		if err := m.file(stage.File{Target: file, Text: append(text, line...)}); err != nil {
+			return err
+		}
+		if file == "/etc/passwd" {
+			a.Home = l.Home
+		}
+	}
+	return nil
 }
 
 // mountRoot mounts what will be the container's /.
@@ -86,8 +120,8 @@ func (m *monitor) fill(account stage.Account) error {
 			return err
 		}
 	}
-	for i, f := range p.Files {
-		if err := m.file(i, f); err != nil {
+	for _, f := range p.Files {
+		if err := m.file(f); err != nil {
 			return err
 		}
 	}
@@ -109,14 +143,14 @@ func (m *monitor) fill(account stage.Account) error {
 		err = m.openTerminal(account)
 	}
 	if err == nil && p.Process.Init {
-		m.initFile, err = sealedCopy("/proc/self/exe")
+		m.initFile, err = initCopy()
 	}
 	return err
 }
 
-// file makes the i-th file that is not the image's and mounts it.
-func (m *monitor) file(i int, f stage.File) error {
-	source := fmt.Sprintf("%s/file%d", m.Plan.Scratch, i)
+// file makes a file that is not the image's and mounts it.
+func (m *monitor) file(f stage.File) error {
+	source := filepath.Join(m.Plan.Scratch, filepath.Base(f.Target))
 	if err := os.WriteFile(source, f.Text, 0o644); err != nil {
 		return err
 	}
@@ -165,28 +199,15 @@ func (c *callerTerminal) restore() {
 	}
 }
 
-// sealedCopy copies a file into memory that nobody can change afterwards: the
-// container can reach its first process's executable.
-func sealedCopy(path string) (*os.File, error) {
-	in, err := os.Open(path)
+// initCopy is our executable in memory that nobody can change: the container
+// can reach that of its first process.
+func initCopy() (*os.File, error) {
+	self, err := os.Open("/proc/self/exe")
 	if err != nil {
 		return nil, err
 	}
-	defer in.Close()
-	fd, err := unix.MemfdCreate("rbox-init", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
-	if errors.Is(err, unix.EINVAL) { // before Linux 6.3
-		fd, err = unix.MemfdCreate("rbox-init", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
-	}
-	if err != nil {
-		return nil, os.NewSyscallError("memfd_create", err)
-	}
-	out := os.NewFile(uintptr(fd), "rbox-init")
-	if _, err := out.ReadFrom(in); err != nil {
-		return nil, err
-	}
-	const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
-	_, err = unix.FcntlInt(out.Fd(), unix.F_ADD_SEALS, seals)
-	return out, err
+	defer self.Close()
+	return userns.SealedFile("rbox-init", self)
 }
 
 // becomeAccount maps the one id there is to the account's, so that a USER of

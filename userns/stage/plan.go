@@ -4,6 +4,8 @@
 package stage
 
 import (
+	"fmt"
+
 	"rbox/idmap"
 	"rbox/rootfs"
 )
@@ -70,6 +72,7 @@ type Process struct {
 	Env          []string
 	Cwd          string
 	User         string // "", name, uid, either with ":" and group (name or gid)
+	Login        *Login // gets a line in passwd and group if the image has none
 	KeepGroups   bool   // keep the caller's supplementary groups
 	Groups       []string
 	Terminal     bool
@@ -78,6 +81,28 @@ type Process struct {
 	Preserve     int    // descriptors beyond 2 to keep
 	Rlimits      []Rlimit
 	Capabilities uint64 // bounding set; bit n is capability n
+}
+
+// Login is the user as the host knows them.
+type Login struct {
+	Name, Home string
+	UID, GID   uint32
+}
+
+// PasswdLine is the login's line of passwd(5).
+func (l *Login) PasswdLine() string {
+	return fmt.Sprintf("%s:x:%d:%d:%s:%s:/bin/sh\n", l.Name, l.UID, l.GID, l.Name, l.Home)
+}
+
+// GroupLine is the line of group(5) of the login's group.
+func (l *Login) GroupLine() string { return fmt.Sprintf("%s:x:%d:\n", l.Name, l.GID) }
+
+// Number is the id that file, passwd or group, lists the login by.
+func (l *Login) Number(file string) uint32 {
+	if file == "/etc/group" {
+		return l.GID
+	}
+	return l.UID
 }
 
 // Rlimit is one resource limit (getrlimit(2)); ^0 is no limit.

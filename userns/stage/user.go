@@ -123,6 +123,19 @@ func findGroup(group, name string) (uint32, error) {
 	return 0, &NoUserError{"group", name, "/etc/group"}
 }
 
+// HasID tells whether passwd(5) or group(5) text has a line for id: in both it
+// is the third field.
+func HasID(text string, id uint32) bool {
+	for line := range strings.Lines(text) {
+		if f := strings.Split(line, ":"); len(f) > 3 {
+			if n, ok := number(f[2]); ok && n == id {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // memberships lists the groups that name login as a member.
 func memberships(group, login string) (gids []uint32) {
 	for line := range strings.Lines(group) {
