@@ -145,8 +145,11 @@ func (h *Home) Create(id, name string, autoRemove bool) (*Folder, error) {
 	return f, nil
 }
 
-// unborn begins the name of a folder that is not locked yet.
-const unborn = ".new-"
+// Folders that are no containers: not locked yet, or being removed.
+const (
+	unborn = ".new-"
+	doomed = ".old-"
+)
 
 // takeName records that id has name. A name whose container is gone is free.
 func (h *Home) takeName(name, id string) error {
@@ -179,8 +182,8 @@ func (f *Folder) Write(c Config) error {
 
 // Discard removes a folder in which nothing belongs to subordinate ids yet.
 func (f *Folder) Discard() {
-	os.RemoveAll(f.Dir)
 	f.home.forget(f.id, f.name)
+	os.RemoveAll(f.Dir)
 	if f.config != nil {
 		f.config.Close()
 	}
@@ -238,7 +241,7 @@ func (h *Home) IDs() (ids []string, err error) {
 			return nil, err
 		}
 		for _, e := range entries {
-			if !strings.HasPrefix(e.Name(), unborn) {
+			if !strings.HasPrefix(e.Name(), ".") {
 				ids = append(ids, e.Name())
 			}
 		}
@@ -316,12 +319,14 @@ func (h *Home) tryLock(id string) (*os.File, error) {
 }
 
 // Dead lists containers that were to be removed at their end and whose monitor
-// was killed before it could.
+// was killed before it could, and folders half removed.
 func (h *Home) Dead() (ids []string) {
 	entries, _ := os.ReadDir(filepath.Join(h.Dir, passing))
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), unborn) {
 			h.clearUnborn(filepath.Join(h.Dir, passing, e.Name()))
+		} else if strings.HasPrefix(e.Name(), doomed) {
+			ids = append(ids, e.Name())
 		} else if lock, err := h.tryLock(e.Name()); err == nil {
 			lock.Close()
 			ids = append(ids, e.Name())

@@ -209,6 +209,9 @@ func (m *monitor) cleanUp() {
 // is killed first. Like the monitor it is root of the outer user namespace.
 func RemoveMain(home, id string, running bool) error {
 	h := &Home{home}
+	if strings.HasPrefix(id, doomed) {
+		return h.remove(id)
+	}
 	lock, err := h.tryLock(id)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		if !running {
@@ -253,18 +256,23 @@ func (h *Home) end(id string) (lock *os.File, err error) {
 	return lock, err
 }
 
-// remove deletes the container's folder, whoever owns what is in it, and its name.
+// remove deletes the container's folder, whoever owns what is in it, and its
+// name. The folder gets a name that tells its fate first: should we be killed,
+// the next Sweep goes on.
 func (h *Home) remove(id string) error {
-	dir := h.folder(id)
-	var c Config
-	readJSON(dir, "config.json", &c)
-	if err := os.RemoveAll(dir); err != nil {
-		return err
+	going := filepath.Join(h.Dir, passing, id)
+	if !strings.HasPrefix(id, doomed) {
+		dir := h.folder(id)
+		going = filepath.Join(h.Dir, passing, doomed+id)
+		var c Config
+		if err := readJSON(dir, "config.json", &c); err == nil {
+			h.forget(id, c.Name)
+		}
+		if err := os.Rename(dir, going); err != nil {
+			return err
+		}
 	}
-	if c.Name != "" {
-		h.forget(id, c.Name)
-	}
-	return nil
+	return os.RemoveAll(going)
 }
 
 // start clones the container's first process and waits until it has become the
