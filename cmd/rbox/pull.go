@@ -211,7 +211,7 @@ func (r pullRequest) remote(ctx context.Context, app *App, p *puller, ref image.
 			return nil, ctx.Err()
 		}
 		if headErr != nil {
-			app.Notice(fmt.Sprintf("taking %s as it is here, for a newer one cannot be looked for: %v", ref.Familiar(), headErr))
+			app.Notice(fmt.Sprintf("%s: using the image that is here: cannot look for a newer one: %v", ref.Familiar(), headErr))
 			return m, nil
 		}
 		if isOf(m, now) {

@@ -143,7 +143,7 @@ func (c *Config) Validate() error {
 func (c *ContainerConfig) validate() error {
 	for _, env := range c.Env {
 		if strings.HasPrefix(env, "=") {
-			return fmt.Errorf("Env: %s has no name", quote(env))
+			return fmt.Errorf("the variable %s of Env has no name", quote(env))
 		}
 	}
 	words := map[string][]string{

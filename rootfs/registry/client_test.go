@@ -159,6 +159,20 @@ func TestHead(t *testing.T) {
 	checkError(t, err, "no such image or tag", "")
 }
 
+func TestUserAgent(t *testing.T) {
+	f := newFake(t)
+	f.add("v1", []byte("layer"))
+	f.hook = func(w http.ResponseWriter, r *http.Request) bool {
+		if got := r.UserAgent(); !strings.HasPrefix(got, "rbox/1.2 ") {
+			t.Errorf("%s %s comes from %q", r.Method, r.URL, got)
+		}
+		return false
+	}
+	if _, err := quick(t, Options{UserAgent: "rbox/1.2"}).Resolve(context.Background(), f.ref("x:v1"), amd64); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestTags(t *testing.T) {
 	for name, tc := range map[string]struct {
 		pages   []string // what each request is answered with

@@ -321,6 +321,14 @@ func TestLoadConfig(t *testing.T) {
 	if c.aliases["a"] != "x.io/a" || c.aliases["b"] != "y.io/b" {
 		t.Errorf("got %v", c.aliases)
 	}
+	named := func(name string) string {
+		if name == "CONTAINERS_REGISTRIES_CONF" {
+			return filepath.Join(dir, "missing.conf")
+		}
+		return getenv(name)
+	}
+	_, err = LoadConfig(named)
+	checkError(t, err, "missing.conf", "CONTAINERS_REGISTRIES_CONF")
 	for name, broken := range map[string]string{
 		"syntax":      "[[registry]",
 		"no location": "[[registry]]\ninsecure = true\n",

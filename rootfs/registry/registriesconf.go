@@ -45,12 +45,17 @@ type mirrorConf struct {
 // $XDG_CONFIG_HOME/containers/registries.conf, else
 // /etc/containers/registries.conf, and then the registries.conf.d directories
 // beside the last two, whose files override it in the order of their names. A
-// missing file is none; one that cannot be read or parsed is an error.
+// missing file is none, unless the environment names it; one that cannot be
+// read or parsed is an error.
 func LoadConfig(getenv func(string) string) (*Config, error) {
 	user := filepath.Join(configHome(getenv), "containers")
 	const system = "/etc/containers"
 	files := []string{getenv("CONTAINERS_REGISTRIES_CONF")}
-	if files[0] == "" {
+	if files[0] != "" {
+		if _, err := os.Stat(files[0]); err != nil {
+			return nil, &ConfigError{File: files[0], err: errors.New("CONTAINERS_REGISTRIES_CONF names it, but it is not there")}
+		}
+	} else {
 		files[0] = filepath.Join(user, "registries.conf")
 		if _, err := os.Stat(files[0]); err != nil {
 			files[0] = filepath.Join(system, "registries.conf")

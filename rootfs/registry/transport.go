@@ -175,7 +175,9 @@ func checkRedirect(insecure bool) func(*http.Request, []*http.Request) error {
 	return func(req *http.Request, via []*http.Request) error {
 		first, last := via[0].URL, via[len(via)-1].URL
 		fail := func(why string) error {
-			return &RedirectError{From: first.Host, To: oneLine(req.URL.Redacted()), Why: why}
+			to := *req.URL
+			to.User, to.RawQuery = nil, "" // where secrets of storage services are
+			return &RedirectError{From: first.Host, To: oneLine(to.String()), Why: why}
 		}
 		switch {
 		case len(via) >= maxRedirects:
