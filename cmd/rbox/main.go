@@ -23,23 +23,24 @@ var version = "dev"
 type grammar struct {
 	Help helpFlag `help:"Show help."`
 
-	Run     RunCmd     `cmd:"" group:"Containers" help:"Run a command in a new container."`
-	Ps      PsCmd      `cmd:"" group:"Containers" aliases:"list,ls" help:"List containers."`
-	Rm      RmCmd      `cmd:"" group:"Containers" help:"Remove containers."`
-	Pull    PullCmd    `cmd:"" group:"Images" help:"Get images from a registry."`
-	Images  ImagesCmd  `cmd:"" group:"Images" help:"List images."`
-	Rmi     RmiCmd     `cmd:"" group:"Images" help:"Remove images."`
-	Tag     TagCmd     `cmd:"" group:"Images" help:"Give an image another name."`
-	Import  ImportCmd  `cmd:"" group:"Images" help:"Make an image from the archive of a root file system."`
-	Load    LoadCmd    `cmd:"" group:"Images" help:"Load images from an archive."`
-	Save    SaveCmd    `cmd:"" group:"Images" help:"Save images to an archive."`
-	History HistoryCmd `cmd:"" group:"Images" help:"Show how an image was built."`
-	Image   ImageCmd   `cmd:"" group:"Images" help:"Inspect, list and change images."`
-	Login   LoginCmd   `cmd:"" group:"Images" help:"Keep the credentials for a registry."`
-	Logout  LogoutCmd  `cmd:"" group:"Images" help:"Forget the credentials for a registry."`
-	Unshare UnshareCmd `cmd:"" group:"Host" help:"Run a command where all your ids are: root of what containers own."`
-	Doctor  DoctorCmd  `cmd:"" group:"Host" help:"Tell what this host grants to containers, and what would cure the rest."`
-	Version VersionCmd `cmd:"" group:"Host" help:"Show the version."`
+	Run        RunCmd        `cmd:"" group:"Containers" help:"Run a command in a new container."`
+	Ps         PsCmd         `cmd:"" group:"Containers" aliases:"list,ls" help:"List containers."`
+	Rm         RmCmd         `cmd:"" group:"Containers" help:"Remove containers."`
+	Pull       PullCmd       `cmd:"" group:"Images" help:"Get images from a registry."`
+	Images     ImagesCmd     `cmd:"" group:"Images" help:"List images."`
+	Rmi        RmiCmd        `cmd:"" group:"Images" help:"Remove images."`
+	Tag        TagCmd        `cmd:"" group:"Images" help:"Give an image another name."`
+	Import     ImportCmd     `cmd:"" group:"Images" help:"Make an image from the archive of a root file system."`
+	Load       LoadCmd       `cmd:"" group:"Images" help:"Load images from an archive."`
+	Save       SaveCmd       `cmd:"" group:"Images" help:"Save images to an archive."`
+	History    HistoryCmd    `cmd:"" group:"Images" help:"Show how an image was built."`
+	Image      ImageCmd      `cmd:"" group:"Images" help:"Inspect, list and change images."`
+	Login      LoginCmd      `cmd:"" group:"Images" help:"Keep the credentials for a registry."`
+	Logout     LogoutCmd     `cmd:"" group:"Images" help:"Forget the credentials for a registry."`
+	Unshare    UnshareCmd    `cmd:"" group:"Host" help:"Run a command where all your ids are: root of what containers own."`
+	Doctor     DoctorCmd     `cmd:"" group:"Host" help:"Tell what this host grants to containers, and what would cure the rest."`
+	Completion CompletionCmd `cmd:"" group:"Host" help:"Print what completes rbox's commands in bash, zsh or fish."`
+	Version    VersionCmd    `cmd:"" group:"Host" help:"Show the version."`
 }
 
 // grammarFor returns a new grammar for a command line that begins with word:

@@ -41,10 +41,10 @@ type createFlags struct {
 	Entrypoint *string  `group:"Program" help:"Replace the image's entry point." placeholder:"COMMAND"`
 	GroupAdd   []string `group:"Program" sep:"none" help:"Add supplementary groups; keep-groups keeps yours." placeholder:"GROUP"`
 
-	Volume   []string `group:"Files" short:"v" sep:"none" help:"Bind a file or directory: SOURCE:TARGET[:ro]." placeholder:"SPEC"`
+	Volume   []string `group:"Files" short:"v" sep:"none" help:"Bind a file or directory; :ro after it makes it read-only." placeholder:"SOURCE:TARGET"`
 	Mount    []string `group:"Files" sep:"none" help:"Mount: type=bind,source=…,target=…[,readonly] or type=tmpfs,target=…[,tmpfs-size=…]." placeholder:"SPEC"`
-	Tmpfs    []string `group:"Files" sep:"none" help:"Mount an empty tmpfs: TARGET[:OPTIONS]." placeholder:"SPEC"`
-	Device   []string `group:"Files" sep:"none" help:"Bind a device node: SOURCE[:TARGET][:rwm]." placeholder:"SPEC"`
+	Tmpfs    []string `group:"Files" sep:"none" help:"Mount an empty tmpfs; :size=SIZE,mode=MODE and other options may follow." placeholder:"TARGET"`
+	Device   []string `group:"Files" sep:"none" help:"Bind a device node; :r after it takes writing away." placeholder:"SOURCE[:TARGET]"`
 	ReadOnly bool     `group:"Files" help:"Make the root file system read-only."`
 	ShmSize  string   `group:"Files" help:"Size of /dev/shm." default:"64m" placeholder:"SIZE"`
 

@@ -1,0 +1,18 @@
+# __rbox_at PATH...: whether the line has come to one of these commands.
+function __rbox_at
+    set -l path rbox
+    for word in (commandline -opc)[2..-1]
+        string match -q -- '-*' $word; and continue
+        contains -- "$path $word" $__rbox_commands; or break
+        set path "$path $word"
+    end
+    contains -- "$path" $argv
+end
+
+function __rbox_images
+    rbox images --format '{{.Repository}}:{{.Tag}}' 2>/dev/null | string match -v '*<none>*' | string replace -r ':latest$' ''
+end
+
+function __rbox_containers
+    rbox ps -a 2>/dev/null | tail -n +2 | string match -r '\S+$'
+end

@@ -1,0 +1,17 @@
+_rbox_images() {
+    local -a names=(${(f)"$(_call_program images rbox images --format '{{.Repository}}:{{.Tag}}' 2>/dev/null)"})
+    names=(${names:#*<none>*} ${${(M)names:#*:latest}%:latest})
+    compadd -- $names host
+    _files
+}
+
+_rbox_containers() {
+    local -a lines=(${(f)"$(_call_program containers rbox ps -a 2>/dev/null)"})
+    compadd -- ${${lines[2,-1]}##* }
+}
+
+if [[ $funcstack[1] == _rbox ]]; then
+    _rbox "$@"
+else
+    compdef _rbox rbox
+fi
