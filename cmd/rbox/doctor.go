@@ -68,6 +68,11 @@ type Need struct {
 	Rung    string  `json:"rung"` // "" if none holds
 	State   State   `json:"state"`
 	Skipped []Fault `json:"skipped,omitempty"` // why each better rung fails
+
+	// The rungs below are tried, too: another host, file system or container
+	// may have to stand on them.
+	Spare  []string `json:"spare,omitempty"`  // those that hold
+	Broken []Fault  `json:"broken,omitempty"` // those that fail
 }
 
 // State sums up a need.
@@ -143,7 +148,7 @@ func (d Diagnosis) err() error {
 }
 
 // writeDiagnosis prints d for people: one line for each need, and below it the
-// better rungs, why they fail and who can cure that.
+// better rungs, why they fail and who can cure that, then the lower ones.
 func writeDiagnosis(w io.Writer, d Diagnosis) {
 	fmt.Fprintf(w, "Linux %s, %s (uid %d), data in %s (%s)\n\n", d.Host.Kernel, d.Host.User, d.Host.UID, d.Host.Data, d.Host.FileSystem)
 	lower, admin := 0, false
@@ -157,14 +162,13 @@ func writeDiagnosis(w io.Writer, d Diagnosis) {
 			lower++
 		}
 		for _, f := range n.Skipped {
-			fmt.Fprintf(w, "           not %s: %s\n", f.Rung, oneLine(f.Why))
-			for _, c := range f.Cures {
-				who := "you"
-				if c.Admin {
-					who, admin = "administrator", true
-				}
-				fmt.Fprintf(w, "             %s: %s\n", who, c.Do)
-			}
+			admin = writeFault(w, "not", f) || admin
+		}
+		if len(n.Spare) > 0 {
+			fmt.Fprintf(w, "           else %s\n", strings.Join(n.Spare, ", "))
+		}
+		for _, f := range n.Broken {
+			writeFault(w, "else not", f)
 		}
 	}
 	fmt.Fprintln(w)
@@ -179,6 +183,20 @@ func writeDiagnosis(w io.Writer, d Diagnosis) {
 	if admin {
 		fmt.Fprintln(w, "rbox doctor --fix-script prints the administrator's part as a script.")
 	}
+}
+
+// writeFault prints one rung that fails and its cures. It tells whether one is
+// an administrator's.
+func writeFault(w io.Writer, not string, f Fault) (admin bool) {
+	fmt.Fprintf(w, "           %s %s: %s\n", not, f.Rung, oneLine(f.Why))
+	for _, c := range f.Cures {
+		who := "you"
+		if c.Admin {
+			who, admin = "administrator", true
+		}
+		fmt.Fprintf(w, "             %s: %s\n", who, c.Do)
+	}
+	return admin
 }
 
 // here is the host that app runs on.

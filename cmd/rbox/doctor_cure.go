@@ -147,6 +147,10 @@ func cureOf(probe string, err error) []Cure {
 		return []Cure{{Admin: true, Do: "chmod 666 /dev/net/tun (in an outer container: --device /dev/net/tun)", Script: deviceScript("tun", "/dev/net/tun")}}
 	case probe == "/dev/net/tun":
 		return []Cure{{Admin: true, Do: "modprobe tun (in an outer container: --device /dev/net/tun)", Script: moduleScript("tun")}}
+	case probe == "/dev/fuse" && errors.Is(err, os.ErrPermission):
+		return []Cure{{Admin: true, Do: "chmod 666 /dev/fuse (in an outer container: --device /dev/fuse)", Script: deviceScript("fuse", "/dev/fuse")}}
+	case probe == "/dev/fuse":
+		return []Cure{{Admin: true, Do: "modprobe fuse (in an outer container: --device /dev/fuse)", Script: moduleScript("fuse")}}
 	case probe == "sealed memfd" && errors.Is(err, os.ErrPermission):
 		return []Cure{{Admin: true, Do: "sysctl -w vm.memfd_noexec=1", Script: sysctlScript("vm.memfd_noexec", "1")}}
 	case probe == "files of all ids":

@@ -187,9 +187,10 @@ var ladders = []ladder{
 	{"/sys", []string{"fresh sysfs"}, "the host's /sys, read-only", false},
 	{"init program", []string{"sealed memfd"}, "read-only bind", false},
 	{"network device", []string{"/dev/net/tun"}, "", false},
+	{"FUSE device", []string{"/dev/fuse"}, "", false},
 }
 
-// climb returns the best rung of l that works.
+// climb returns the best rung of l that works, and how the others fare.
 func (l ladder) climb(inside map[string]*Fault) Need {
 	n := Need{Name: l.name, State: Best}
 	if inside == nil {
@@ -197,17 +198,25 @@ func (l ladder) climb(inside map[string]*Fault) Need {
 		return n
 	}
 	for _, rung := range l.rungs {
-		f := inside[rung]
-		if f == nil {
+		switch f := inside[rung]; {
+		case f == nil && n.Rung == "":
 			n.Rung = rung
-			return n
+		case f == nil:
+			n.Spare = append(n.Spare, rung)
+		case n.Rung == "":
+			n.State = Lower
+			n.Skipped = append(n.Skipped, *f)
+		default:
+			n.Broken = append(n.Broken, *f)
 		}
-		n.State = Lower
-		n.Skipped = append(n.Skipped, *f)
 	}
-	n.Rung = l.bottom
-	if l.bottom == "" {
+	switch {
+	case n.Rung == "" && l.bottom == "":
 		n.State = Lost
+	case n.Rung == "":
+		n.Rung = l.bottom
+	case len(l.rungs) > 1 && l.bottom != "":
+		n.Spare = append(n.Spare, l.bottom)
 	}
 	return n
 }

@@ -90,6 +90,7 @@ func probes() []probe {
 		{"fresh sysfs", unix.CLONE_NEWNS | unix.CLONE_NEWNET, 0, "network namespace", false, mountSysfs},
 		{"sealed memfd", 0, 0, "", false, runMemfd},
 		{"/dev/net/tun", unix.CLONE_NEWNET, 0, "network namespace", false, openTun},
+		{"/dev/fuse", 0, 0, "", false, openFuse},
 	}
 }
 
@@ -367,4 +368,13 @@ func openTun(string) error {
 		return fmt.Errorf("TUNSETIFF: %w", err)
 	}
 	return nil
+}
+
+// openFuse opens the device by which programs serve file systems.
+func openFuse(string) error {
+	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }

@@ -81,7 +81,7 @@ func TestExamine(t *testing.T) {
 			change: func(p *patient) { p.mapIDs = func() mapped { return mapped{err: denied} } },
 			want: map[string]string{
 				"user namespace": "fatal ", "ids": "untried ", "namespaces": "untried ", "root file system": "untried ", "layer store": "untried ",
-				"/proc": "untried ", "/sys": "untried ", "init program": "untried ", "network device": "untried ",
+				"/proc": "untried ", "/sys": "untried ", "init program": "untried ", "network device": "untried ", "FUSE device": "untried ",
 			},
 			fatal: true,
 		},
@@ -89,7 +89,7 @@ func TestExamine(t *testing.T) {
 			change: func(p *patient) { p.tryInside = inside("mount") },
 			want: map[string]string{
 				"user namespace": "fatal ", "namespaces": "untried ", "root file system": "untried ", "layer store": "untried ",
-				"/proc": "untried ", "/sys": "untried ", "init program": "untried ", "network device": "untried ",
+				"/proc": "untried ", "/sys": "untried ", "init program": "untried ", "network device": "untried ", "FUSE device": "untried ",
 			},
 			fatal: true,
 		},
@@ -116,11 +116,11 @@ func TestExamine(t *testing.T) {
 		},
 		"the lower rungs": {
 			change: func(p *patient) {
-				p.tryInside = inside("files of all ids", "fresh proc", "fresh sysfs", "sealed memfd", "/dev/net/tun")
+				p.tryInside = inside("files of all ids", "fresh proc", "fresh sysfs", "sealed memfd", "/dev/net/tun", "/dev/fuse")
 			},
 			want: map[string]string{
 				"layer store": "lower on another file system", "/proc": "lower the host's /proc", "/sys": "lower the host's /sys, read-only",
-				"init program": "lower read-only bind", "network device": "none ",
+				"init program": "lower read-only bind", "network device": "none ", "FUSE device": "none ",
 			},
 		},
 		"read-only home": {
@@ -240,6 +240,8 @@ func TestCureOf(t *testing.T) {
 		"of another kind":    {"time", unix.ENOSPC, "user.max_time_namespaces"},
 		"tun's mode":         {"/dev/net/tun", unix.EACCES, "chmod 666 /dev/net/tun"},
 		"no tun":             {"/dev/net/tun", unix.ENOENT, "modprobe tun"},
+		"fuse's mode":        {"/dev/fuse", unix.EACCES, "chmod 666 /dev/fuse"},
+		"no fuse":            {"/dev/fuse", unix.ENODEV, "modprobe fuse"},
 		"memfd":              {"sealed memfd", unix.EACCES, "vm.memfd_noexec=1"},
 		"NFS":                {"files of all ids", unix.EPERM, "RBOX_ROOT"},
 		"masked proc":        {"fresh proc", unix.EPERM, "unmask=ALL"},
@@ -253,12 +255,46 @@ func TestCureOf(t *testing.T) {
 	}
 }
 
+// The root file system's rungs are tried each, whichever is taken.
+func TestClimbTriesAll(t *testing.T) {
+	const overlay, fuse, reflink, whole = "overlay", "fuse-overlayfs", "copy by reflink", "copy"
+	root := ladders[slices.IndexFunc(ladders, func(l ladder) bool { return l.name == "root file system" })]
+	for name, tc := range map[string]struct {
+		fails                  []string
+		rung                   string
+		skipped, spare, broken []string
+	}{
+		"all":            {rung: overlay, spare: []string{fuse, reflink, whole}},
+		"no overlay":     {[]string{overlay}, fuse, []string{overlay}, []string{reflink, whole}, nil},
+		"no FUSE either": {[]string{overlay, fuse}, reflink, []string{overlay, fuse}, []string{whole}, nil},
+		"overlay alone":  {[]string{fuse, reflink}, overlay, nil, []string{whole}, []string{fuse, reflink}},
+		"none":           {[]string{overlay, fuse, reflink}, whole, []string{overlay, fuse, reflink}, nil, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			faults, _ := inside(tc.fails...)(idmap.Maps{}, "")
+			n := root.climb(faults)
+			if n.Rung != tc.rung || !slices.Equal(rungs(n.Skipped), tc.skipped) ||
+				!slices.Equal(n.Spare, tc.spare) || !slices.Equal(rungs(n.Broken), tc.broken) {
+				t.Errorf("got %+v, want %+v", n, tc)
+			}
+		})
+	}
+}
+
+func rungs(faults []Fault) (names []string) {
+	for _, f := range faults {
+		names = append(names, f.Rung)
+	}
+	return names
+}
+
 // sick is a diagnosis with each kind of thing in it.
 func sick() Diagnosis {
 	return Diagnosis{
 		Host: Facts{Kernel: "6.18", User: "kim", UID: 1000, Data: "/home/kim/.local/share/rbox", FileSystem: "NFS"},
 		Needs: []Need{
-			{Name: "user namespace", Rung: "a new one", State: Best},
+			{Name: "user namespace", Rung: "a new one", State: Best,
+				Spare: []string{"two", "three"}, Broken: []Fault{{"four", "torn", []Cure{{Do: "mend it"}}}}},
 			{Name: "root file system", Rung: "copy", State: Lower, Skipped: []Fault{
 				{"overlay", "NFS: invalid argument", []Cure{{Do: "set RBOX_ROOT"}}},
 				{"fuse-overlayfs", "bad\nnews", []Cure{{Admin: true, Do: "install it", Script: "echo one"}, {Admin: true, Do: "think"}}},
@@ -275,6 +311,9 @@ func TestWriteDiagnosis(t *testing.T) {
 	want := `Linux 6.18, kim (uid 1000), data in /home/kim/.local/share/rbox (NFS)
 
 ok       user namespace       a new one
+           else two, three
+           else not four: torn
+             you: mend it
 lower    root file system     copy
            not overlay: NFS: invalid argument
              you: set RBOX_ROOT
