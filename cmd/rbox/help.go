@@ -269,7 +269,10 @@ func plainly(n *kong.Node, err error) error {
 	before, guess, _ := strings.Cut(text, ", ")
 	word, unexpected := strings.CutPrefix(before, "unexpected argument ")
 	flag, valueless := strings.CutSuffix(text, ": expected string value but got \"EOL\" (<EOL>)")
+	letter, unknown := strings.CutPrefix(before, "unknown flag -")
 	switch {
+	case unknown && len(letter) == 1: // kong finds it like every other letter
+		return errors.New(before)
 	case unexpected && len(n.Children) > 0:
 		return errors.New(strings.TrimSuffix(fmt.Sprintf("%s has no command %q, %s", commandPath(n), word, guess), ", "))
 	case unexpected:

@@ -87,6 +87,7 @@ func TestUsageErrors(t *testing.T) {
 		"command, no idea": {"frobnicate", `rbox has no command "frobnicate"`, "rbox --help"},
 		"flag":             {"pull --quite x", `unknown flag --quite, did you mean "--quiet"?`, "rbox pull --help"},
 		"flag of run":      {"run --rmm x", `unknown flag --rmm, did you mean "--rm"?`, "rbox run --help"},
+		"letter":           {"run -Z x", "unknown flag -Z", "rbox run --help"},
 		"no image":         {"run", "run: IMAGE is missing", "rbox run --help"},
 		"no container":     {"rm", "rm: CONTAINER is missing", "rbox rm --help"},
 		"alias":            {"list x", "ps: one argument too many: x", "rbox ps --help"},
