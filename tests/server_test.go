@@ -21,11 +21,8 @@ func newServer(t testing.TB, h http.Handler) string {
 // frontOf puts between in front of a registry. between answers itself, or has
 // next do it.
 func frontOf(r *registry.Registry, between func(w http.ResponseWriter, req *http.Request, next http.Handler)) http.Handler {
-	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: r.Addr})
-	direct := proxy.Director
-	proxy.Director = func(req *http.Request) {
-		direct(req)
-		req.Host = r.Addr
-	}
+	proxy := &httputil.ReverseProxy{Rewrite: func(req *httputil.ProxyRequest) {
+		req.SetURL(&url.URL{Scheme: "http", Host: r.Addr})
+	}}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { between(w, req, proxy) })
 }

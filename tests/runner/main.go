@@ -62,7 +62,7 @@ func report(total *tally, file string) error {
 	return err
 }
 
-// check is a command that reads the source: any output is what is wrong with it.
+// check is a command that reads the source: what it prints on stdout is wrong with it.
 type check struct {
 	name string
 	args []string
@@ -90,7 +90,10 @@ func sourceDirs() (dirs []string) {
 
 func runCheck(total *tally, c check) {
 	start := time.Now()
-	out, err := tool(c.args...).CombinedOutput()
+	cmd := tool(c.args...)
+	var stderr strings.Builder // also what go has to say of its downloads
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
 	text := strings.TrimSpace(string(out))
 	if err == nil && (text == "" || text == "all modules verified") {
 		total.passed++
@@ -98,7 +101,7 @@ func runCheck(total *tally, c check) {
 		return
 	}
 	if err != nil {
-		text += "\n" + err.Error()
+		text += "\n" + stderr.String() + err.Error()
 	}
 	total.fail(c.name, text)
 }
