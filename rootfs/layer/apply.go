@@ -569,7 +569,8 @@ func deviceMode(h *tar.Header) uint32 {
 // clear the set-id bits, mkdir(2) ignores them.
 func (u *unpacker) setMode(n node, name string, h *tar.Header) error {
 	mode := uint32(h.Mode) & 0o7777
-	if mode <= 0o777 && name != "." {
+	inherits := n.kind == unix.S_IFDIR && n.dir != nil && n.dir.gid >= 0 // the set-group-id bit
+	if mode <= 0o777 && name != "." && !inherits {
 		return nil
 	}
 	switch {
