@@ -274,8 +274,13 @@ func TestConcurrentPullsShareTheWork(t *testing.T) {
 	for _, p := range all {
 		want{stdout: helloSays}.check(t, p.wait())
 	}
+	config, err := img.ConfigName()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for path, n := range fetched {
-		if n > 1 {
+		// Only who has read the configuration knows what else there is to share.
+		if n > 1 && !strings.HasSuffix(path, config.String()) {
 			t.Errorf("%s was fetched %d times", path, n)
 		}
 	}

@@ -5,7 +5,9 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"strings"
 	"testing"
+	"time"
 
 	"rbox/tests/registry"
 )
@@ -25,4 +27,39 @@ func frontOf(r *registry.Registry, between func(w http.ResponseWriter, req *http
 		req.SetURL(&url.URL{Scheme: "http", Host: r.Addr})
 	}}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { between(w, req, proxy) })
+}
+
+// stall is a registry whose blobs never come to an end.
+type stall struct {
+	addr  string
+	asked chan struct{} // gets a value for each blob asked for
+}
+
+func newStall(t testing.TB, r *registry.Registry) *stall {
+	t.Helper()
+	s := &stall{asked: make(chan struct{}, 100)}
+	over := make(chan struct{})
+	s.addr = newServer(t, frontOf(r, func(w http.ResponseWriter, req *http.Request, next http.Handler) {
+		if !strings.Contains(req.URL.Path, "/blobs/") {
+			next.ServeHTTP(w, req)
+			return
+		}
+		s.asked <- struct{}{}
+		select {
+		case <-req.Context().Done():
+		case <-over:
+		}
+	}))
+	t.Cleanup(func() { close(over) }) // before the server waits for its connections
+	return s
+}
+
+// wait waits until a blob is asked for.
+func (s *stall) wait(t testing.TB) {
+	t.Helper()
+	select {
+	case <-s.asked:
+	case <-time.After(20 * time.Second):
+		t.Fatal("no blob is asked for")
+	}
 }
