@@ -270,7 +270,11 @@ func plainly(n *kong.Node, err error) error {
 	word, unexpected := strings.CutPrefix(before, "unexpected argument ")
 	flag, valueless := strings.CutSuffix(text, ": expected string value but got \"EOL\" (<EOL>)")
 	letter, unknown := strings.CutPrefix(before, "unknown flag -")
+	value, choices, limited := strings.Cut(text, " must be one of ")
 	switch {
+	case limited:
+		choices, got, _ := strings.Cut(strings.ReplaceAll(choices, ",", ", "), " but got ")
+		return fmt.Errorf("%s %s: choose one of %s", strings.Trim(value, "<>"), got, strings.ReplaceAll(choices, `"`, ""))
 	case unknown && len(letter) == 1: // kong finds it like every other letter
 		return errors.New(before)
 	case unexpected && len(n.Children) > 0:

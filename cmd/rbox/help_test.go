@@ -92,7 +92,8 @@ func TestUsageErrors(t *testing.T) {
 		"no container":     {"rm", "rm: CONTAINER is missing", "rbox rm --help"},
 		"alias":            {"list x", "ps: one argument too many: x", "rbox ps --help"},
 		"no value":         {"run --name", "--name: a value is missing", "rbox run --help"},
-		"bad value":        {"run --pull=x y", `--pull must be one of "always","missing","never","newer" but got "x"`, "rbox run --help"},
+		"bad value":        {"run --pull=x y", `--pull "x": choose one of always, missing, never, newer`, "rbox run --help"},
+		"bad argument":     {"completion tcsh", `shell "tcsh": choose one of bash, zsh, fish`, "rbox completion --help"},
 		"before a command": {"-x", "unknown flag -x", "rbox --help"},
 	} {
 		t.Run(name, func(t *testing.T) {
