@@ -44,7 +44,7 @@ type createFlags struct {
 	Volume   []string `group:"Files" short:"v" sep:"none" help:"Bind a file or directory; :ro after it makes it read-only." placeholder:"SOURCE:TARGET"`
 	Mount    []string `group:"Files" sep:"none" help:"Mount: type=bind,source=…,target=…[,readonly] or type=tmpfs,target=…[,tmpfs-size=…]." placeholder:"SPEC"`
 	Tmpfs    []string `group:"Files" sep:"none" help:"Mount an empty tmpfs; :size=SIZE,mode=MODE and other options may follow." placeholder:"TARGET"`
-	Device   []string `group:"Files" sep:"none" help:"Bind a device node; :r after it takes writing away." placeholder:"SOURCE[:TARGET]"`
+	Device   []string `group:"Files" sep:"none" help:"Bind a device node of this host." placeholder:"SOURCE[:TARGET]"`
 	ReadOnly bool     `group:"Files" help:"Make the root file system read-only."`
 	ShmSize  string   `group:"Files" help:"Size of /dev/shm." default:"64m" placeholder:"SIZE"`
 
@@ -89,37 +89,54 @@ func (c *RunCmd) Run(app *App) error {
 	if err != nil {
 		return err
 	}
-	home, err := app.Home()
-	if err != nil {
-		return err
-	}
 	stagePath, err := app.Stage()
 	if err != nil {
 		return err
+	}
+	var stdin *os.File
+	if c.Interactive {
+		stdin = os.Stdin
+	}
+	id := container.NewID()
+	monitor, err := container.StartMonitor(outer, stagePath, id, stdin, inherited(c.PreserveFDs))
+	if err != nil {
+		return err
+	}
+	launch, err := c.launch(app, outer, id)
+	if err != nil {
+		monitor.Abandon()
+		return err
+	}
+	status, err := monitor.Run(launch)
+	if err != nil {
+		return err
+	}
+	return exitStatus(status)
+}
+
+// launch finds what to run and makes the container's folder.
+func (c *RunCmd) launch(app *App, outer *userns.Outer, id string) (*container.Launch, error) {
+	home, err := app.Home()
+	if err != nil {
+		return nil, err
+	}
+	stagePath, err := app.Stage()
+	if err != nil {
+		return nil, err
 	}
 	if err := container.Sweep(home, outer, stagePath); err != nil {
 		app.Notice(err.Error())
 	}
 	ids, err := c.namespaces(home, outer)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	from, err := c.base(app, outer, ids)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	launch := &container.Launch{Outer: outer, Stage: stagePath, Layers: from.layers, Notice: app.Notice, Preserve: inherited(c.PreserveFDs)}
-	if c.Interactive {
-		launch.Stdin = os.Stdin
-	}
-	if err := c.prepare(app, launch, home, from, ids); err != nil {
-		return err
-	}
-	status, err := launch.Run()
-	if err != nil {
-		return err
-	}
-	return exitStatus(status)
+	launch := &container.Launch{Layers: from.layers, Notice: app.Notice}
+	return launch, c.prepare(app, launch, home, from, ids, id)
 }
 
 // check refuses what cannot work before anything is made or opened.
@@ -230,8 +247,7 @@ func identity(outer []idmap.Mapping) (maps []idmap.Mapping) {
 }
 
 // prepare makes the container's folder and completes launch.
-func (c *RunCmd) prepare(app *App, launch *container.Launch, home *container.Home, from *base, n ids) (err error) {
-	id := container.NewID()
+func (c *RunCmd) prepare(app *App, launch *container.Launch, home *container.Home, from *base, n ids, id string) (err error) {
 	name := c.Name
 	if name == "" {
 		name = randomName()
@@ -278,6 +294,7 @@ func (c *RunCmd) fill(app *App, dir string, p *stage.Plan) error {
 	r := &p.Root
 	switch r.Driver {
 	case string(rootfs.Overlay), string(rootfs.Fuse):
+		r.Volatile = c.Rm
 		r.Upper, r.Work = filepath.Join(dir, "upper"), filepath.Join(dir, "work")
 		return errors.Join(os.Mkdir(r.Upper, 0o755), os.Mkdir(r.Work, 0o755))
 	case string(rootfs.Copy):

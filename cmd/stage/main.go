@@ -39,7 +39,7 @@ func run(args []string) error {
 		}
 		return userns.KeeperMain(idle, args[2])
 	case args[0] == "rbox-monitor" && len(args) == 2:
-		return container.MonitorMain(args[1])
+		return container.MonitorMain()
 	case args[0] == "rbox-probe" && len(args) == 3:
 		return container.ProbeMain(args[1], args[2])
 	case args[0] == "rbox-remove" && len(args) == 3:

@@ -16,92 +16,84 @@ import (
 
 // A Launch is a container about to run in the foreground.
 type Launch struct {
-	Outer    *userns.Outer
-	Stage    string // path of the stage executable
-	Folder   *Folder
-	Config   Config
-	Layers   *os.File   // lock of the image's layers, or nil
-	Stdin    *os.File   // nil: /dev/null
-	Preserve []*os.File // descriptors 3 and on of the container
-	Notice   func(string)
+	Folder *Folder
+	Config Config
+	Layers *os.File // lock of the image's layers, or nil
+	Notice func(string)
+}
+
+// A Monitor is a container's monitor that waits for the container, so that it
+// starts while rbox still finds out what to run.
+type Monitor struct {
+	outer   *userns.Outer
+	stage   string
+	stdin   *os.File
+	cmd     *userns.Cmd
+	control *os.File
+}
+
+// StartMonitor starts the monitor of the container id, from the stage
+// executable. stdin is the container's, /dev/null if nil; preserve are its
+// descriptors 3 and on. One of Run and Abandon must follow.
+func StartMonitor(outer *userns.Outer, stage, id string, stdin *os.File, preserve []*os.File) (*Monitor, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socketpair", err)
+	}
+	control, far := os.NewFile(uintptr(pair[0]), "control"), os.NewFile(uintptr(pair[1]), "control")
+	defer far.Close()
+	cmd := outer.Command(stage)
+	cmd.Args = []string{"rbox-monitor", id}
+	cmd.NewMount = true
+	cmd.Survive = true // it sees that we are gone, and ends the container in order
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, os.Stdout, os.Stderr
+	cmd.ExtraFiles = append([]*os.File{far, outer.Lock()}, preserve...)
+	if err := cmd.Start(); err != nil {
+		control.Close()
+		return nil, err
+	}
+	return &Monitor{outer, stage, stdin, cmd, control}, nil
+}
+
+// Abandon ends a monitor that got no container.
+func (m *Monitor) Abandon() {
+	m.control.Close()
+	m.cmd.Wait()
 }
 
 // Run starts the container and returns when it has ended, with its exit
 // status. An error means that it did not start, or that the monitor was lost;
 // *Failure carries a status of its own. If this process ends, the container does.
-func (l *Launch) Run() (status int, err error) {
+func (m *Monitor) Run(l *Launch) (status int, err error) {
+	defer m.Abandon()
 	if err := l.Folder.Write(l.Config); err != nil {
 		return 0, err
 	}
-	cmd, control, err := l.startMonitor()
-	if err != nil {
-		return 0, err
+	files := []*os.File{l.Folder.config}
+	if l.Layers != nil {
+		files = append(files, l.Layers)
 	}
-	defer control.Close()
+	if err := send(int(m.control.Fd()), message{Run: l.Folder.Dir}, files...); err != nil {
+		return 0, m.lost(l)
+	}
 	// Until here a signal ends us, and with us what has been started.
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals, forwarded(l.Config.Plan.Process.Terminal)...)
-	s := &session{Launch: l, control: int(control.Fd()), signals: signals}
+	s := &session{Launch: l, stdin: m.stdin, control: int(m.control.Fd()), signals: signals}
 	status, err = s.serve()
 	if errors.Is(err, io.EOF) {
-		cmd.Wait()
-		return 0, l.lost()
+		err = m.lost(l)
 	}
-	cmd.Wait()
 	return status, err
 }
 
-// startMonitor starts the monitor with all that it is to hold.
-func (l *Launch) startMonitor() (*userns.Cmd, *os.File, error) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, os.NewSyscallError("socketpair", err)
-	}
-	control, far := os.NewFile(uintptr(pair[0]), "control"), os.NewFile(uintptr(pair[1]), "control")
-	defer far.Close()
-	plan, err := inMemory(l.Config)
-	if err != nil {
-		control.Close()
-		return nil, nil, err
-	}
-	defer plan.Close()
-	cmd := l.Outer.Command(l.Stage)
-	cmd.Args = []string{"rbox-monitor", l.Folder.Dir}
-	cmd.NewMount = true
-	cmd.Survive = true // it sees that we are gone, and ends the container in order
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = l.Stdin, os.Stdout, os.Stderr
-	cmd.ExtraFiles = append([]*os.File{far, plan, l.Folder.config, l.Outer.Lock(), l.Layers}, l.Preserve...)
-	if err := cmd.Start(); err != nil {
-		control.Close()
-		return nil, nil, err
-	}
-	return cmd, control, nil
-}
-
-// inMemory returns a file that holds v as JSON, at its beginning.
-func inMemory(v any) (*os.File, error) {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return nil, err
-	}
-	fd, err := unix.MemfdCreate("rbox-plan", unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, os.NewSyscallError("memfd_create", err)
-	}
-	f := os.NewFile(uintptr(fd), "plan")
-	if _, err := f.Write(b); err != nil {
-		return nil, err
-	}
-	_, err = f.Seek(0, io.SeekStart)
-	return f, err
-}
-
 // lost cleans up after a monitor that was killed.
-func (l *Launch) lost() error {
+func (m *Monitor) lost(l *Launch) error {
+	m.cmd.Wait()
 	if l.Config.AutoRemove {
 		// Its container goes with it; the next command would remove the folder too.
 		l.Folder.config.Close()
-		Remove(l.Folder.home, l.Outer, l.Stage, l.Config.ID, true)
+		Remove(l.Folder.home, m.outer, m.stage, l.Config.ID, true)
 	}
 	return &Failure{Text: "the container's monitor was killed", Status: 137}
 }

@@ -24,10 +24,7 @@ import (
 // Descriptors that the monitor is started with. 0 to 2 are the container's.
 const (
 	controlFD  = 3 + iota // socket to rbox
-	planFD                // the Config, as JSON
-	lockFD                // the container folder's lock
 	keeperFD              // the keeper's lock
-	layersFD              // the image's lock, or /dev/null
 	preserveFD            // the first that the container keeps beside 0 to 2
 )
 
@@ -35,7 +32,8 @@ const (
 // namespace of its own. The container's tree is mounted there.
 type monitor struct {
 	Config
-	dir  string // the container's folder
+	dir  string     // the container's folder
+	held []*os.File // config.json, which has the folder's lock, and the layers' lock
 	tree *rootfs.Tree
 	fuse *rootfs.FuseMount
 
@@ -46,20 +44,24 @@ type monitor struct {
 	child    *userns.Child
 }
 
-// MonitorMain runs one container, from its mounts to its removal. The folder's
-// path is its argument. It must be called on the main thread, locked: the
-// kernel kills the container when the thread that cloned it ends, and shows
-// the main thread alone in /proc/self.
-func MonitorMain(dir string) error {
+// MonitorMain waits for a container and runs it, from its mounts to its
+// removal. It must be called on the main thread, locked: the kernel kills the
+// container when the thread that cloned it ends, and shows the main thread
+// alone in /proc/self.
+func MonitorMain() error {
 	for fd := controlFD; fd < preserveFD; fd++ {
 		unix.CloseOnExec(fd)
 	}
 	// What the terminal sends is for the container, and comes from rbox.
 	signal.Ignore(unix.SIGINT, unix.SIGQUIT, unix.SIGHUP, unix.SIGTERM, unix.SIGTSTP, unix.SIGTTOU, unix.SIGTTIN, unix.SIGUSR1, unix.SIGUSR2, unix.SIGPIPE)
-	m := &monitor{dir: dir}
+	order, files, err := receive(controlFD)
+	if err != nil || order.Run == "" || len(files) == 0 {
+		return nil // rbox thought better of it, or was killed
+	}
+	m := &monitor{dir: order.Run, held: files}
 	if err := m.run(); err != nil {
 		m.cleanUp()
-		return send(controlFD, message{Failed: failure(err)}, -1)
+		return send(controlFD, message{Failed: failure(err)})
 	}
 	return nil
 }
@@ -78,13 +80,14 @@ func failure(err error) *Failure {
 	return f
 }
 
+// maxConfig bounds config.json, bytes.
+const maxConfig = 64 << 20
+
 // run returns an error if the container did not start; it has told rbox of all else.
 func (m *monitor) run() error {
-	plan := os.NewFile(planFD, "plan")
-	if err := json.NewDecoder(plan).Decode(&m.Config); err != nil {
-		return fmt.Errorf("read the plan: %w", err)
+	if err := json.NewDecoder(io.NewSectionReader(m.held[0], 0, maxConfig)).Decode(&m.Config); err != nil {
+		return fmt.Errorf("read %s: %w", m.dir, err)
 	}
-	plan.Close()
 	for i := range m.Plan.Process.Preserve {
 		unix.CloseOnExec(preserveFD + i)
 	}
@@ -120,11 +123,10 @@ func (m *monitor) announce() error {
 		}
 	}
 	m.releaseStreams()
-	master := -1
 	if m.master != nil {
-		master = int(m.master.Fd())
+		return send(controlFD, message{Started: m.child.Pid}, m.master)
 	}
-	return send(controlFD, message{Started: m.child.Pid}, master)
+	return send(controlFD, message{Started: m.child.Pid})
 }
 
 // releaseStreams lets go of the container's streams, so that who reads or
@@ -148,12 +150,12 @@ func (m *monitor) releaseStreams() {
 func (m *monitor) obey() {
 	for {
 		msg, _, err := receive(controlFD)
-		if errors.Is(err, io.EOF) {
+		if err != nil {
 			unix.Kill(m.child.Pid, unix.SIGKILL)
 			m.caller.restore()
 			return
 		}
-		if err == nil && msg.Signal != 0 {
+		if msg.Signal != 0 {
 			unix.Kill(m.child.Pid, unix.Signal(msg.Signal))
 		}
 	}
@@ -176,11 +178,11 @@ func (m *monitor) finish() error {
 			err = writeState(m.dir, state)
 		}
 		if err != nil {
-			send(controlFD, message{Notice: "the container's end is not recorded: " + err.Error()}, -1)
+			send(controlFD, message{Notice: "the container's end is not recorded: " + err.Error()})
 		}
 	}
 	m.cleanUp()
-	send(controlFD, message{Ended: &ended{status}}, -1)
+	send(controlFD, message{Ended: &ended{status}})
 	return nil
 }
 
@@ -200,7 +202,7 @@ func (m *monitor) cleanUp() {
 	}
 	if m.AutoRemove {
 		if err := (&Home{filepath.Dir(filepath.Dir(m.dir))}).remove(m.ID); err != nil {
-			send(controlFD, message{Notice: "remove the container: " + err.Error()}, -1)
+			send(controlFD, message{Notice: "remove the container: " + err.Error()})
 		}
 	}
 }

@@ -92,7 +92,11 @@ func (m *monitor) mountRoot() error {
 	}
 	switch r.Driver {
 	case "overlay":
-		return rootfs.MountOverlay(target, r.Lowers, r.Upper, r.Work)
+		var extra []string
+		if r.Volatile {
+			extra = []string{"volatile"} // Linux 5.10, older than overlay for us
+		}
+		return rootfs.MountOverlay(target, r.Lowers, r.Upper, r.Work, extra...)
 	case "fuse-overlayfs":
 		fuse, err := rootfs.MountFuse(target, r.Lowers, r.Upper, r.Work)
 		m.fuse = fuse

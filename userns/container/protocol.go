@@ -12,6 +12,7 @@ import (
 // A message passes between rbox and the monitor, one JSON object to a packet.
 // Of its fields one is set.
 type message struct {
+	Run     string   `json:",omitempty"` // to the monitor: the folder; config.json and the layers' lock come with it
 	Started int      `json:",omitempty"` // from the monitor: pid of process 1; the terminal comes with it
 	Failed  *Failure `json:",omitempty"` // from the monitor: the container did not start
 	Ended   *ended   `json:",omitempty"` // from the monitor: it has ended and is cleaned up
@@ -36,15 +37,19 @@ func (f *Failure) Error() string { return f.Text }
 // Hint is what the user can do.
 func (f *Failure) Hint() string { return f.Advice }
 
-// send writes m, and fd with it unless that is -1.
-func send(sock int, m message, fd int) error {
+// send writes m, and files with it.
+func send(sock int, m message, files ...*os.File) error {
 	b, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}
 	var rights []byte
-	if fd >= 0 {
-		rights = unix.UnixRights(fd)
+	if len(files) > 0 {
+		fds := make([]int, len(files))
+		for i, f := range files {
+			fds[i] = int(f.Fd())
+		}
+		rights = unix.UnixRights(fds...)
 	}
 	for {
 		err := unix.Sendmsg(sock, b, rights, nil, unix.MSG_NOSIGNAL)
@@ -54,10 +59,10 @@ func send(sock int, m message, fd int) error {
 	}
 }
 
-// receive reads a message and a descriptor that came with it, or nil. The end
-// of the other side is io.EOF.
-func receive(sock int) (m message, f *os.File, err error) {
-	b, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4))
+// receive reads a message and the files that came with it. The end of the
+// other side is io.EOF.
+func receive(sock int) (m message, files []*os.File, err error) {
+	b, oob := make([]byte, 8<<10), make([]byte, unix.CmsgSpace(4*4))
 	var n, oobn int
 	for {
 		n, oobn, _, _, err = unix.Recvmsg(sock, b, oob, unix.MSG_CMSG_CLOEXEC)
@@ -71,12 +76,14 @@ func receive(sock int) (m message, f *os.File, err error) {
 	if err != nil {
 		return m, nil, err
 	}
-	if cmsgs, err := unix.ParseSocketControlMessage(oob[:oobn]); err == nil && len(cmsgs) > 0 {
-		if fds, err := unix.ParseUnixRights(&cmsgs[0]); err == nil && len(fds) == 1 {
-			f = os.NewFile(uintptr(fds[0]), "terminal")
+	cmsgs, err := unix.ParseSocketControlMessage(oob[:oobn])
+	if err == nil && len(cmsgs) > 0 {
+		fds, _ := unix.ParseUnixRights(&cmsgs[0])
+		for _, fd := range fds {
+			files = append(files, os.NewFile(uintptr(fd), "passed"))
 		}
 	}
-	return m, f, json.Unmarshal(b[:n], &m)
+	return m, files, json.Unmarshal(b[:n], &m)
 }
 
 // ExitStatus is what rbox exits with.

@@ -15,6 +15,7 @@ import (
 // and, with a terminal, everything typed and shown.
 type session struct {
 	*Launch
+	stdin   *os.File // nil: the container has none of ours
 	control int
 	signals chan os.Signal
 	master  *os.File
@@ -27,7 +28,7 @@ func (s *session) serve() (int, error) {
 	s.restore = func() {}
 	defer func() { s.restore() }()
 	for {
-		m, f, err := receive(s.control)
+		m, files, err := receive(s.control)
 		switch {
 		case err != nil:
 			return 0, err
@@ -36,7 +37,7 @@ func (s *session) serve() (int, error) {
 		case m.Notice != "":
 			s.Notice(m.Notice)
 		case m.Started != 0:
-			s.begin(f)
+			s.begin(files)
 		case m.Ended != nil:
 			s.drain()
 			return m.Ended.Status, nil
@@ -45,9 +46,9 @@ func (s *session) serve() (int, error) {
 }
 
 // begin starts what goes on beside the container.
-func (s *session) begin(master *os.File) {
-	if master != nil {
-		s.master = master
+func (s *session) begin(files []*os.File) {
+	if len(files) > 0 {
+		s.master = files[0]
 		s.openTerminal()
 	} else {
 		letGo()
@@ -76,7 +77,7 @@ func (s *session) forward() {
 			s.resize()
 			continue
 		}
-		send(s.control, message{Signal: int(n)}, -1)
+		send(s.control, message{Signal: int(n)})
 		if s.master != nil && n == unix.SIGHUP {
 			go s.hangUp()
 		}
@@ -88,17 +89,17 @@ const hangUpTime = 10 * time.Second
 
 func (s *session) hangUp() {
 	time.Sleep(hangUpTime)
-	send(s.control, message{Signal: int(unix.SIGKILL)}, -1)
+	send(s.control, message{Signal: int(unix.SIGKILL)})
 }
 
 // openTerminal puts the user's terminal into raw mode, if stdin is one, and
 // copies both ways.
 func (s *session) openTerminal() {
-	if old, err := term.MakeRaw(0); err == nil && s.Stdin != nil {
+	if old, err := term.MakeRaw(0); err == nil && s.stdin != nil {
 		s.restore = func() { term.Restore(0, old) }
 	}
 	s.resize()
-	if s.Stdin != nil {
+	if s.stdin != nil {
 		go s.typed()
 	}
 	s.shown.Go(func() { io.Copy(os.Stdout, s.master) })

@@ -38,6 +38,7 @@ type Root struct {
 	Driver      string
 	Lowers      []string
 	Upper, Work string
+	Volatile    bool // Upper need not survive: it is never synced
 	Dir         string
 	ReadOnly    bool // what is below Dir, all mounts
 }
