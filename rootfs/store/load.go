@@ -208,8 +208,14 @@ func (b *tarBundle) open(name string) (io.ReadSeekCloser, int64, error) {
 		}
 		name = to
 	}
-	return nil, 0, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	return nil, 0, &lacksError{name}
 }
+
+// A lacksError reports a file that an archive refers to and does not have.
+type lacksError struct{ name string }
+
+func (e *lacksError) Error() string    { return fmt.Sprintf("it lacks the file %q", e.name) }
+func (e *lacksError) Is(to error) bool { return to == fs.ErrNotExist }
 
 type nopSeekCloser struct{ io.ReadSeeker }
 

@@ -233,7 +233,7 @@ func (p *pull) download(ctx context.Context, i int, id image.Digest, g *ingest) 
 	switch {
 	case err == nil:
 		return nil
-	case g.size < d.Size && !isDamage(err) && !isFull(err):
+	case g.size < d.Size && !isDamage(err) && !isFull(err) && !isFull(context.Cause(ctx)):
 		g.close() // to be resumed
 	default:
 		g.discard()
