@@ -247,16 +247,20 @@ func (s *Store) build(ctx context.Context, blob io.Reader, u Unpacking, o layer.
 }
 
 func (s *Store) newBuild(ctx context.Context, u Unpacking) (*built, error) {
-	dir := s.keyPath(u.Mapping, tempPrefix+random())
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, diskError(dir, err)
-	}
-	lock, err := lockFile(ctx, filepath.Join(dir, "lock"), unix.LOCK_EX)
-	if err != nil {
+	for {
+		dir := s.keyPath(u.Mapping, tempPrefix+random())
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, diskError(dir, err)
+		}
+		lock, err := lockFile(ctx, filepath.Join(dir, "lock"), unix.LOCK_EX)
+		if err == nil {
+			return &built{dir: dir, lock: lock}, nil
+		}
 		os.RemoveAll(dir)
-		return nil, err
+		if !errors.Is(err, fs.ErrNotExist) { // else cleanBuilds came before the lock
+			return nil, err
+		}
 	}
-	return &built{dir: dir, lock: lock}, nil
 }
 
 // drop removes a build that came to nothing, even if the user has given up.
@@ -326,8 +330,13 @@ func (s *Store) cleanBuilds(ctx context.Context, u Unpacking) {
 		if err != nil {
 			continue
 		}
-		if err := u.Unpacker.Remove(ctx, dir); err != nil {
-			s.warn(err.Error())
+		// Under another name, since whoever is about to lock it must not find it.
+		gone := s.keyPath(u.Mapping, tempPrefix+random())
+		if err = os.Rename(dir, gone); err == nil {
+			err = u.Unpacker.Remove(ctx, gone)
+		}
+		if err != nil {
+			s.warn("a temporary directory stays behind: " + err.Error())
 		}
 		lock.Close()
 	}
