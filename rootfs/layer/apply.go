@@ -114,7 +114,6 @@ func Apply(ctx context.Context, dir string, r io.Reader, o Options) (Result, err
 	if err != nil {
 		return Result{}, err
 	}
-	defer plain.Close()
 	u.res.Packed = packed
 	s := newStream(ctx, plain, u.MaxBytes)
 	if err := u.all(s); err != nil {

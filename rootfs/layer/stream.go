@@ -39,9 +39,9 @@ type stream struct {
 }
 
 // newStream starts reading r, which stops after an error or once ctx is done,
-// possibly only when a Read of r under way returns. More than limit bytes are
+// possibly only when a Read of r under way returns; then it closes r. More than limit bytes are
 // a *LimitError.
-func newStream(ctx context.Context, r io.Reader, limit int64) *stream {
+func newStream(ctx context.Context, r io.ReadCloser, limit int64) *stream {
 	s := &stream{
 		ctx:    ctx,
 		free:   make(chan *block, blockCount),
@@ -57,7 +57,8 @@ func newStream(ctx context.Context, r io.Reader, limit int64) *stream {
 	return s
 }
 
-func (s *stream) fill(r io.Reader, limit int64) {
+func (s *stream) fill(r io.ReadCloser, limit int64) {
+	defer r.Close()
 	defer close(s.hash)
 	defer close(s.read)
 	for total := int64(0); ; {

@@ -85,7 +85,10 @@ func TestConcurrentPulls(t *testing.T) {
 		}
 	}
 	for _, l := range f.images["x:latest"].resolved.Manifest.Layers {
-		if n := f.opens[l.Digest]; n != 1 {
+		f.mu.Lock()
+		n := f.opens[l.Digest]
+		f.mu.Unlock()
+		if n != 1 {
 			t.Errorf("layer %s was downloaded %d times", l.Digest.Short(), n)
 		}
 	}
@@ -180,11 +183,11 @@ func TestKilled(t *testing.T) {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
-	checkWhole(t, s, u)
-	checkClean(t, s)
 	if err := s.GC(ctx, u.Unpacker); err != nil {
 		t.Error(err)
 	}
+	checkWhole(t, s, u)
+	checkClean(t, s)
 	if left, _ := filepath.Glob(root + "/layers/single/*.lock"); len(left) != 5 {
 		t.Errorf("%d layers have locks, not 5", len(left))
 	}
@@ -222,8 +225,11 @@ func TestKilledResumes(t *testing.T) {
 	clear(f.sent)
 	f.mu.Unlock()
 	mustPull(t, s, u, f, "x")
-	if f.sent[first.Digest] > first.Size-have {
-		t.Errorf("%d bytes were sent again though %d of %d were here", f.sent[first.Digest], have, first.Size)
+	f.mu.Lock()
+	sent := f.sent[first.Digest]
+	f.mu.Unlock()
+	if sent > first.Size-have {
+		t.Errorf("%d bytes were sent again though %d of %d were here", sent, have, first.Size)
 	}
 	checkWhole(t, s, u)
 	checkClean(t, s)

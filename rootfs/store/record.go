@@ -299,7 +299,20 @@ func (s *Store) indexLock(ctx context.Context) (*os.File, error) {
 		return nil, err
 	}
 	cleanTemp(s.path("refs"))
+	s.cleanImages()
 	return f, nil
+}
+
+// cleanImages deletes what killed processes left of recording and deleting
+// images. The caller holds the index's lock, under which both are done.
+func (s *Store) cleanImages() {
+	entries, _ := os.ReadDir(s.path("images"))
+	for _, e := range entries {
+		dir := s.path("images", e.Name())
+		if _, err := os.Lstat(filepath.Join(dir, "record.json")); errors.Is(err, fs.ErrNotExist) || strings.HasPrefix(e.Name(), tempPrefix) {
+			os.RemoveAll(dir)
+		}
+	}
 }
 
 // cleanTemp deletes temporary files in dir, whose lock we hold.

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -217,11 +218,21 @@ func (c *counted) Write(p []byte) (int, error) {
 }
 
 // direct is an Unpacker that is root of the namespace itself.
-type direct struct{ unpacks int }
+type direct struct{ unpacks atomic.Int64 }
 
 func (u *direct) Unpack(ctx context.Context, dst string, blob io.Reader, o layer.Options) (layer.Result, error) {
-	u.unpacks++
-	return layer.Apply(ctx, dst, blob, o)
+	u.unpacks.Add(1)
+	r, w := io.Pipe()
+	fed := make(chan struct{})
+	go func() {
+		defer close(fed)
+		_, err := io.Copy(w, blob)
+		w.CloseWithError(err)
+	}()
+	res, err := layer.Apply(ctx, dst, r, o)
+	r.Close()
+	<-fed
+	return res, err
 }
 
 func (u *direct) Remove(_ context.Context, dirs ...string) error {

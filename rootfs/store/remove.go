@@ -188,7 +188,6 @@ func (s *Store) GC(ctx context.Context, u Unpacker) error {
 		return err
 	}
 	defer lock.Close()
-	cleanTemp(s.path("images"))
 	used, err := s.used()
 	if err != nil {
 		return err

@@ -127,7 +127,7 @@ func TestPull(t *testing.T) {
 			t.Errorf("%s was downloaded %d times", d.Short(), n)
 		}
 	}
-	if n := u.Unpacker.(*direct).unpacks; n != 3 {
+	if n := u.Unpacker.(*direct).unpacks.Load(); n != 3 {
 		t.Errorf("%d layers were unpacked, not 3", n)
 	}
 	m, err := s.Lookup("alpine")
@@ -305,14 +305,14 @@ func TestLayersAfterBoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	unpacks := func() int {
-		before := u.Unpacker.(*direct).unpacks
+	unpacks := func() int64 {
+		before := u.Unpacker.(*direct).unpacks.Load()
 		_, hold, err := s.Layers(ctx, m, u)
 		if err != nil {
 			t.Fatal(err)
 		}
 		hold.Release()
-		return u.Unpacker.(*direct).unpacks - before
+		return u.Unpacker.(*direct).unpacks.Load() - before
 	}
 	record := s.keyPath(u.Mapping, m.Layers[1].DiffID.Hex(), "layer.json")
 	change := func(from, to string) {
