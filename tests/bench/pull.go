@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -74,45 +75,72 @@ func (b *bench) pull(dir string, pulls, megabytes int) error {
 	return nil
 }
 
+// pullers get the image into a store that is new each time. Nothing is deleted
+// between the rounds: ext4 is slow to make files for minutes after it deleted
+// many, since it passes over their inodes one by one.
 func (b *bench) pullers(r *registry.Registry, blob v1.Hash) []*contestant {
 	ref := r.Ref("debian")
 	rbox := &contestant{name: "rbox pull", once: func() (time.Duration, error) {
-		if err := b.forget(ref); err != nil {
+		cmd, err := b.newPull(ref)
+		if err != nil {
 			return 0, err
 		}
-		return b.timed(b.rbox, "pull", "-q", ref)
+		start := time.Now()
+		err = cmd.Run()
+		return time.Since(start), err
 	}}
 	podman := &contestant{name: "podman pull", missing: b.lookPath("podman"), once: func() (time.Duration, error) {
-		b.run("podman", b.podman("rmi", "-f", ref)...)
-		return b.timed("podman", b.podman("pull", "-q", "--tls-verify=false", ref)...)
+		store, err := b.newStore()
+		if err != nil {
+			return 0, err
+		}
+		in := func(args ...string) []string {
+			return b.podman(append([]string{"--root", store + "/podman"}, args...)...)
+		}
+		if _, err := b.run("podman", in("images")...); err != nil {
+			return 0, err
+		}
+		return b.timed("podman", in("pull", "-q", "--tls-verify=false", ref)...)
 	}}
 	script := fmt.Sprintf("set -e; mkdir unpacked; curl -fs http://%s/v2/debian/blobs/%s | gzip -d | tar -x -C unpacked", r.Addr, blob)
 	curl := &contestant{name: "curl | gzip -d | tar x", missing: b.lookPath("curl"), once: func() (time.Duration, error) {
-		if _, err := b.run("sh", "-c", "test ! -d unpacked || chmod -R u+rwx unpacked; rm -rf unpacked"); err != nil {
+		store, err := b.newStore()
+		if err != nil {
 			return 0, err
 		}
-		return b.timed("sh", "-c", script)
+		return b.timed("sh", "-c", "cd "+store+" && "+script)
 	}}
 	return []*contestant{rbox, podman, curl}
 }
 
-// forget removes the image, if it is there, with its layers.
-func (b *bench) forget(ref string) error {
-	id, err := b.run(b.rbox, "images", "-q", ref)
-	if err != nil || id == "" {
-		return err
+// newStore makes a new folder of the account's.
+func (b *bench) newStore() (string, error) {
+	return b.run("mktemp", "-d", "-p", b.Home)
+}
+
+// newPull is rbox about to pull ref into a new store.
+func (b *bench) newPull(ref string) (*exec.Cmd, error) {
+	store, err := b.newStore()
+	if err != nil {
+		return nil, err
 	}
-	_, err = b.run(b.rbox, "rmi", "-f", ref)
-	return err
+	cmd := b.Command(b.rbox, "images")
+	cmd.Env = append(cmd.Env, "RBOX_ROOT="+store+"/root")
+	if err := cmd.Run(); err != nil {
+		return nil, err
+	}
+	pull := b.Command(b.rbox, "pull", "-q", ref)
+	pull.Env, pull.Stderr = cmd.Env, os.Stderr
+	return pull, nil
 }
 
 // peakRSS pulls once more and returns the largest sum of the resident memory of
 // rbox and all its children, in bytes, looked at every few milliseconds.
 func (b *bench) peakRSS(r *registry.Registry) (int64, error) {
-	if err := b.forget(r.Ref("debian")); err != nil {
+	cmd, err := b.newPull(r.Ref("debian"))
+	if err != nil {
 		return 0, err
 	}
-	cmd := b.Command(b.rbox, "pull", "-q", r.Ref("debian"))
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
@@ -125,7 +153,7 @@ func (b *bench) peakRSS(r *registry.Registry) (int64, error) {
 			time.Sleep(3 * time.Millisecond)
 		}
 	}()
-	err := cmd.Wait()
+	err = cmd.Wait()
 	done.Store(1)
 	<-sampled
 	return peak.Load(), err
