@@ -31,6 +31,12 @@ func (m Maps) Write(pid int) error {
 	return writeFile(pid, "gid_map", text(m.GIDs))
 }
 
+// WriteMap writes ms to file, the uid_map or gid_map of a process in a child
+// namespace of ours that we have CAP_SETUID and CAP_SETGID over.
+func WriteMap(file string, ms []Mapping) error {
+	return writeWhole(file, text(ms))
+}
+
 // writeByHelpers runs newuidmap and newgidmap at the same time: each spends
 // most of its milliseconds on exec and on the user database.
 func (m Maps) writeByHelpers(pid int) error {
@@ -48,19 +54,24 @@ func (m Maps) writeByHelpers(pid int) error {
 	return err
 }
 
-// writeFile writes a file of /proc/pid in the single write(2) that the kernel
-// wants.
+// writeFile writes a file of /proc/pid.
 func writeFile(pid int, name string, data []byte) error {
-	f, err := os.OpenFile(fmt.Sprintf("/proc/%d/%s", pid, name), os.O_WRONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
+	err := writeWhole(fmt.Sprintf("/proc/%d/%s", pid, name), data)
 	if errors.Is(err, unix.EPERM) {
 		return ExplainUserNS(err)
 	}
 	return err
+}
+
+// writeWhole writes data in the single write(2) that the kernel wants.
+func writeWhole(file string, data []byte) error {
+	fd, err := unix.Open(file, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: file, Err: err}
+	}
+	defer unix.Close(fd)
+	if _, err := unix.Write(fd, data); err != nil {
+		return &os.PathError{Op: "write", Path: file, Err: err}
+	}
+	return nil
 }

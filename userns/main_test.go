@@ -2,14 +2,15 @@ package userns
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"rbox/tests/account"
 )
@@ -17,42 +18,29 @@ import (
 // helperEnv names what this program is to be instead of a test.
 const helperEnv = "RBOX_USERNS_HELPER"
 
-// stageEnv is the path of the stage executable, which every account can run.
-const stageEnv = "RBOX_USERNS_STAGE"
+// stage is a path of this program, which is its own keeper: every account can
+// run it, and its child of a clone is it, too.
+const stage = "/proc/self/exe"
 
 func TestMain(m *testing.M) {
+	if os.Args[0] == "rbox-keeper" {
+		idle, err := time.ParseDuration(os.Args[1])
+		if err == nil {
+			err = KeeperMain(idle, os.Args[2])
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "keeper:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if what := os.Getenv(helperEnv); what != "" {
 		helper(what)
 		return
 	}
-	os.Exit(mainStatus(m))
-}
-
-func mainStatus(m *testing.M) int {
-	if os.Getenv(stageEnv) != "" {
-		return m.Run()
-	}
-	dir, err := buildStage()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "build the stage executable:", err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	os.Setenv(stageEnv, filepath.Join(dir, "stage"))
-	return m.Run()
-}
-
-// buildStage builds cmd/stage into a new directory that everybody can enter.
-func buildStage() (dir string, err error) {
-	if dir, err = os.MkdirTemp("/tmp", "rbox-stage-"); err != nil {
-		return "", err
-	}
-	cmd := exec.Command("go", "build", "-o", dir, "rbox/cmd/stage")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", errors.Join(fmt.Errorf("%w: %s", err, out), os.RemoveAll(dir))
-	}
-	return dir, os.Chmod(dir, 0o755)
+	// What we were started with is not what the tests open.
+	unix.CloseRange(3, 1<<31-1, unix.CLOSE_RANGE_CLOEXEC)
+	os.Exit(m.Run())
 }
 
 // unprivileged tells whether the test is run by an ordinary user. For root it
@@ -67,7 +55,7 @@ func unprivileged(t *testing.T) bool {
 		t.Fatal(err)
 	}
 	// /proc/self/exe: the account may be unable to walk to a test binary of root's.
-	cmd := exec.Command("/proc/self/exe", "-test.run=^"+regexp.QuoteMeta(t.Name())+"$", "-test.v")
+	cmd := exec.Command(stage, "-test.run=^"+regexp.QuoteMeta(t.Name())+"$", "-test.v", "-test.timeout=1m")
 	cmd.Env = append(os.Environ(), "HOME=/", "USER="+who.Name)
 	cmd.SysProcAttr = who.Become(nil)
 	cmd.Dir = "/"

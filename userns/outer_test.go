@@ -21,7 +21,7 @@ func itoa(n int) string { return strconv.Itoa(n) }
 func testOptions(dir string) Options {
 	return Options{
 		Dir: dir, Idle: 20 * time.Millisecond,
-		Stage: func() (string, error) { return os.Getenv(stageEnv), nil },
+		Stage: func() (string, error) { return stage, nil },
 	}
 }
 
@@ -61,6 +61,20 @@ func readRecord(t *testing.T, dir string) (rec keeperRecord) {
 		t.Fatal(err)
 	}
 	return rec
+}
+
+// awaitUnused returns when nobody holds the keeper's file: a keeper that has
+// just been started still has its maker's lock.
+func awaitUnused(t *testing.T, dir string) {
+	t.Helper()
+	f, err := os.Open(keeperFile(t, dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := flock(f, unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // ended waits for a keeper, which is our child.
@@ -110,13 +124,14 @@ func TestKilledKeeperIsReplaced(t *testing.T) {
 	}
 	dir := t.TempDir()
 	a := open(t, dir)
+	old := inode(a)
 	pid := readRecord(t, dir).Pid
 	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	ended(t, pid)
-	b := open(t, dir) // while a still uses the old one
-	if inode(a) == inode(b) || readRecord(t, dir).Pid == pid {
+	a.Close()
+	if b := open(t, dir); inode(b) == old || readRecord(t, dir).Pid == pid {
 		t.Errorf("still namespace %d, pid %d", inode(b), pid)
 	}
 }
@@ -130,14 +145,14 @@ func TestDisbelievedRecords(t *testing.T) {
 		"no process":        func(r *keeperRecord) any { r.Pid = 1 << 30; return r },
 		"pid 0":             func(r *keeperRecord) any { r.Pid = 0; return r },
 		"a negative pid":    func(r *keeperRecord) any { r.Pid = -1; return r },
-		"another namespace": func(r *keeperRecord) any { r.Inode++; return r },
+		"another namespace": func(r *keeperRecord) any { r.Inode += 1 << 20; return r },
 		"another type":      func(*keeperRecord) any { return "keeper" },
 		"nothing":           func(*keeperRecord) any { return nil },
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			old := open(t, dir)
-			rec := readRecord(t, dir)
+			was, rec := inode(old), readRecord(t, dir)
 			b, err := json.Marshal(spoil(&rec))
 			if err != nil {
 				t.Fatal(err)
@@ -150,8 +165,8 @@ func TestDisbelievedRecords(t *testing.T) {
 			}
 			old.Close()
 			o := open(t, dir)
-			if got := readRecord(t, dir); got.Inode != inode(o) || inode(o) == rec.Inode {
-				t.Errorf("opened %d; the record has %d", inode(o), got.Inode)
+			if got := readRecord(t, dir); got.Inode != inode(o) || inode(o) == was {
+				t.Errorf("opened %d; the record has %d, before that it was %d", inode(o), got.Inode, was)
 			}
 		})
 	}
@@ -177,6 +192,7 @@ func TestOutdatedKeeper(t *testing.T) {
 	}
 	c.Close()
 	a.Close()
+	awaitUnused(t, dir)
 	d := open(t, dir)
 	if now := readRecord(t, dir); now.Pid == old || now.Inode != inode(d) {
 		t.Errorf("still keeper %d", old)
@@ -193,7 +209,7 @@ func TestConcurrentOpensMakeOneKeeper(t *testing.T) {
 	dir := t.TempDir()
 	var outs [20]io.Reader
 	for i := range outs {
-		cmd := exec.Command("/proc/self/exe")
+		cmd := exec.Command(stage)
 		cmd.Args = []string{"helper", dir}
 		cmd.Env = append(os.Environ(), helperEnv+"=open")
 		cmd.Stderr = os.Stderr
@@ -301,7 +317,7 @@ func TestCommandDiesWithItsParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	cmd := exec.Command("/proc/self/exe")
+	cmd := exec.Command(stage)
 	cmd.Args = []string{"helper", t.TempDir()}
 	cmd.Env = append(os.Environ(), helperEnv+"=start and end")
 	cmd.Stdout, cmd.Stderr = w, os.Stderr

@@ -27,6 +27,7 @@ type App struct {
 
 	outer  *userns.Outer
 	home   *container.Home
+	early  *early   // of `rbox run`
 	memory *os.File // the stage executable, where no file may be executed
 }
 

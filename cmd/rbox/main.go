@@ -106,6 +106,9 @@ func run(app *App, args []string) int {
 	if args[0] == "--version" || args[0] == "-v" {
 		args = []string{"version"}
 	}
+	if args[0] == "run" {
+		app.early = startEarly(app)
+	}
 	parser, err := kong.New(grammarFor(args[0]),
 		kong.Name("rbox"),
 		kong.Description("rbox runs containers for users without root."),

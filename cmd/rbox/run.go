@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"rbox/idmap"
 	"rbox/rootfs"
 	"rbox/rootfs/image"
@@ -81,30 +79,20 @@ type base struct {
 
 // Run starts the container in the foreground and ends with its exit status.
 func (c *RunCmd) Run(app *App) error {
-	if err := c.check(); err != nil {
+	if err := c.check(app.early.open); err != nil {
 		return err
 	}
-	markInherited(c.PreserveFDs)
 	outer, err := app.Outer()
 	if err != nil {
 		return err
 	}
-	stagePath, err := app.Stage()
+	launch, err := c.launch(app, outer, app.early.id)
 	if err != nil {
-		return err
+		return err // the monitor ends when it sees that we did
 	}
-	var stdin *os.File
-	if c.Interactive {
-		stdin = os.Stdin
-	}
-	id := container.NewID()
-	monitor, err := container.StartMonitor(outer, stagePath, id, stdin, inherited(c.PreserveFDs))
+	monitor, err := app.early.monitor()
 	if err != nil {
-		return err
-	}
-	launch, err := c.launch(app, outer, id)
-	if err != nil {
-		monitor.Abandon()
+		launch.Folder.Discard()
 		return err
 	}
 	status, err := monitor.Run(launch)
@@ -135,19 +123,21 @@ func (c *RunCmd) launch(app *App, outer *userns.Outer, id string) (*container.La
 	if err != nil {
 		return nil, err
 	}
-	launch := &container.Launch{Layers: from.layers, Notice: app.Notice}
+	launch := &container.Launch{Layers: from.layers, Notice: app.Notice, Preserve: inherited(c.PreserveFDs)}
+	if c.Interactive {
+		launch.Stdin = os.Stdin
+	}
 	return launch, c.prepare(app, launch, home, from, ids, id)
 }
 
 // check refuses what cannot work before anything is made or opened.
-func (c *RunCmd) check() error {
+func (c *RunCmd) check(open int) error {
 	if len(c.Words) > 1 && c.Words[0] == "--" {
 		c.Words = c.Words[1:]
 	}
-	for fd := 3; fd < 3+c.PreserveFDs; fd++ {
-		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
-			return &adviceError{fmt.Errorf("--preserve-fds %d: descriptor %d is not open", c.PreserveFDs, fd), fmt.Sprintf("exec %d</dev/null", fd)}
-		}
+	if c.PreserveFDs > open {
+		fd := 3 + open
+		return &adviceError{fmt.Errorf("--preserve-fds %d: descriptor %d is not open", c.PreserveFDs, fd), fmt.Sprintf("exec %d</dev/null", fd)}
 	}
 	if c.Name != "" {
 		if err := container.CheckName(c.Name); err != nil {
@@ -163,22 +153,6 @@ func (c *RunCmd) check() error {
 		return &adviceError{errors.New("the input device is not a terminal"), "leave out -t, or run rbox in a terminal"}
 	}
 	return nil
-}
-
-// markInherited closes on exec whatever we were started with beyond the
-// descriptors that the container keeps.
-func markInherited(keep int) {
-	first := uint(3 + keep)
-	if unix.CloseRange(first, ^uint(0)>>32, unix.CLOSE_RANGE_CLOEXEC) == nil {
-		return
-	}
-	entries, _ := os.ReadDir("/proc/self/fd")
-	for _, e := range entries {
-		var fd int
-		if _, err := fmt.Sscan(e.Name(), &fd); err == nil && fd >= int(first) {
-			unix.CloseOnExec(fd)
-		}
-	}
 }
 
 // inherited are descriptors 3 and on that the container keeps.

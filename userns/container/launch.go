@@ -16,26 +16,26 @@ import (
 
 // A Launch is a container about to run in the foreground.
 type Launch struct {
-	Folder *Folder
-	Config Config
-	Layers *os.File // lock of the image's layers, or nil
-	Notice func(string)
+	Folder   *Folder
+	Config   Config
+	Layers   *os.File   // lock of the image's layers, or nil
+	Stdin    *os.File   // nil: /dev/null
+	Preserve []*os.File // descriptors 3 and on of the container
+	Notice   func(string)
 }
 
 // A Monitor is a container's monitor that waits for the container, so that it
-// starts while rbox still finds out what to run.
+// starts while rbox still finds out what to run. It ends by itself if this
+// process does.
 type Monitor struct {
 	outer   *userns.Outer
 	stage   string
-	stdin   *os.File
 	cmd     *userns.Cmd
 	control *os.File
 }
 
-// StartMonitor starts the monitor of the container id, from the stage
-// executable. stdin is the container's, /dev/null if nil; preserve are its
-// descriptors 3 and on. One of Run and Abandon must follow.
-func StartMonitor(outer *userns.Outer, stage, id string, stdin *os.File, preserve []*os.File) (*Monitor, error) {
+// StartMonitor starts the monitor of the container id from the stage executable.
+func StartMonitor(outer *userns.Outer, stage, id string) (*Monitor, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socketpair", err)
@@ -45,46 +45,55 @@ func StartMonitor(outer *userns.Outer, stage, id string, stdin *os.File, preserv
 	cmd := outer.Command(stage)
 	cmd.Args = []string{"rbox-monitor", id}
 	cmd.NewMount = true
-	cmd.Survive = true // it sees that we are gone, and ends the container in order
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, os.Stdout, os.Stderr
-	cmd.ExtraFiles = append([]*os.File{far, outer.Lock()}, preserve...)
+	cmd.Survive = true // it ends the container in order
+	cmd.Stderr = os.Stderr
+	cmd.ExtraFiles = []*os.File{far, outer.Lock()}
 	if err := cmd.Start(); err != nil {
 		control.Close()
 		return nil, err
 	}
-	return &Monitor{outer, stage, stdin, cmd, control}, nil
+	return &Monitor{outer, stage, cmd, control}, nil
 }
 
-// Abandon ends a monitor that got no container.
-func (m *Monitor) Abandon() {
-	m.control.Close()
-	m.cmd.Wait()
-}
-
-// Run starts the container and returns when it has ended, with its exit
-// status. An error means that it did not start, or that the monitor was lost;
-// *Failure carries a status of its own. If this process ends, the container does.
+// Run starts the container and returns when it has ended and is removed if it
+// is to be, with its exit status. An error means that it did not start, or that
+// the monitor was lost; *Failure carries a status of its own. If this process
+// ends, the container does.
 func (m *Monitor) Run(l *Launch) (status int, err error) {
-	defer m.Abandon()
 	if err := l.Folder.Write(l.Config); err != nil {
+		l.Folder.Discard()
 		return 0, err
 	}
-	files := []*os.File{l.Folder.config}
-	if l.Layers != nil {
-		files = append(files, l.Layers)
-	}
-	if err := send(int(m.control.Fd()), message{Run: l.Folder.Dir}, files...); err != nil {
+	if err := m.hand(l); err != nil {
 		return 0, m.lost(l)
 	}
 	// Until here a signal ends us, and with us what has been started.
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals, forwarded(l.Config.Plan.Process.Terminal)...)
-	s := &session{Launch: l, stdin: m.stdin, control: int(m.control.Fd()), signals: signals}
+	s := &session{Launch: l, control: int(m.control.Fd()), signals: signals}
 	status, err = s.serve()
 	if errors.Is(err, io.EOF) {
 		err = m.lost(l)
 	}
 	return status, err
+}
+
+// hand gives the monitor the container and all that it is to hold.
+func (m *Monitor) hand(l *Launch) error {
+	stdin := l.Stdin
+	if stdin == nil {
+		null, err := os.Open(os.DevNull)
+		if err != nil {
+			return err
+		}
+		defer null.Close()
+		stdin = null
+	}
+	files := append([]*os.File{l.Folder.config, stdin, os.Stdout, os.Stderr}, l.Preserve...)
+	if l.Layers != nil {
+		files = append(files, l.Layers)
+	}
+	return send(int(m.control.Fd()), message{Run: l.Folder.Dir}, files...)
 }
 
 // lost cleans up after a monitor that was killed.

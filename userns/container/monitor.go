@@ -21,21 +21,22 @@ import (
 	"rbox/userns/stage"
 )
 
-// Descriptors that the monitor is started with. 0 to 2 are the container's.
+// Descriptors that the monitor is started with, beside /dev/null and stderr.
 const (
-	controlFD  = 3 + iota // socket to rbox
-	keeperFD              // the keeper's lock
-	preserveFD            // the first that the container keeps beside 0 to 2
+	controlFD = 3 + iota // socket to rbox
+	keeperFD             // the keeper's lock
 )
 
 // monitor is one container's, in the outer user namespace and a mount
 // namespace of its own. The container's tree is mounted there.
 type monitor struct {
 	Config
-	dir  string     // the container's folder
-	held []*os.File // config.json, which has the folder's lock, and the layers' lock
-	tree *rootfs.Tree
-	fuse *rootfs.FuseMount
+	dir     string     // the container's folder
+	config  *os.File   // its config.json, which has its lock
+	streams []*os.File // the container's descriptors 0 to 2, and those it keeps
+	held    []*os.File // what only needs to stay open: the lock of the layers
+	tree    *rootfs.Tree
+	fuse    *rootfs.FuseMount
 
 	master   *os.File
 	terminal string // the container's path of it
@@ -49,16 +50,15 @@ type monitor struct {
 // container when the thread that cloned it ends, and shows the main thread
 // alone in /proc/self.
 func MonitorMain() error {
-	for fd := controlFD; fd < preserveFD; fd++ {
-		unix.CloseOnExec(fd)
-	}
+	unix.CloseOnExec(controlFD)
+	unix.CloseOnExec(keeperFD)
 	// What the terminal sends is for the container, and comes from rbox.
 	signal.Ignore(unix.SIGINT, unix.SIGQUIT, unix.SIGHUP, unix.SIGTERM, unix.SIGTSTP, unix.SIGTTOU, unix.SIGTTIN, unix.SIGUSR1, unix.SIGUSR2, unix.SIGPIPE)
 	order, files, err := receive(controlFD)
-	if err != nil || order.Run == "" || len(files) == 0 {
+	if err != nil || order.Run == "" || len(files) < 4 {
 		return nil // rbox thought better of it, or was killed
 	}
-	m := &monitor{dir: order.Run, held: files}
+	m := &monitor{dir: order.Run, config: files[0], streams: files[1:]}
 	if err := m.run(); err != nil {
 		m.cleanUp()
 		return send(controlFD, message{Failed: failure(err)})
@@ -85,13 +85,17 @@ const maxConfig = 64 << 20
 
 // run returns an error if the container did not start; it has told rbox of all else.
 func (m *monitor) run() error {
-	if err := json.NewDecoder(io.NewSectionReader(m.held[0], 0, maxConfig)).Decode(&m.Config); err != nil {
+	if err := json.NewDecoder(io.NewSectionReader(m.config, 0, maxConfig)).Decode(&m.Config); err != nil {
 		return fmt.Errorf("read %s: %w", m.dir, err)
 	}
-	for i := range m.Plan.Process.Preserve {
-		unix.CloseOnExec(preserveFD + i)
+	n := 3 + m.Plan.Process.Preserve
+	if n > len(m.streams) {
+		return errors.New("the container's descriptors did not come")
 	}
-	m.caller = rememberTerminal(m.Plan.Process.Terminal)
+	m.streams, m.held = m.streams[:n], m.streams[n:]
+	if m.Plan.Process.Terminal {
+		m.caller = rememberTerminal(m.streams[0])
+	}
 	account, err := m.mount()
 	if err != nil {
 		return err
@@ -132,16 +136,14 @@ func (m *monitor) announce() error {
 // releaseStreams lets go of the container's streams, so that who reads or
 // writes their other ends learns of the container's closing them.
 func (m *monitor) releaseStreams() {
-	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return
+	for i, f := range m.streams {
+		if m.caller == nil || i > 0 {
+			f.Close()
+		}
 	}
-	for fd := range 3 {
-		unix.Dup3(null, fd, 0)
-	}
-	unix.Close(null)
-	for i := range m.Plan.Process.Preserve {
-		unix.Close(preserveFD + i)
+	if null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
+		unix.Dup3(null, 2, 0)
+		unix.Close(null)
 	}
 }
 
@@ -186,15 +188,13 @@ func (m *monitor) finish() error {
 	return nil
 }
 
-// cleanUp unmounts, and removes the folder if nobody is to see it again.
+// cleanUp removes the folder if nobody is to see it again. The mounts end with
+// our namespace.
 func (m *monitor) cleanUp() {
-	if m.tree != nil {
-		m.tree.Close()
-	}
 	if m.fuse != nil {
 		m.fuse.Unmount()
 	}
-	if m.Plan.Scratch != "" {
+	if m.Plan.Root.Driver == "dir" { // its mount points cannot be deleted while they are some
 		unix.Unmount(m.Plan.Scratch, unix.MNT_DETACH)
 	}
 	if m.PidFile != "" {
@@ -286,7 +286,7 @@ func (m *monitor) start(account stage.Account) error {
 	if err := m.unshareTime(); err != nil {
 		return err
 	}
-	ready := stage.Ready{Account: account, Terminal: m.terminal, Streams: []int{0, 1, 2}, Kept: m.kept(), InitFile: -1, JoinUser: -1}
+	ready := stage.Ready{Account: account, Terminal: m.terminal, Streams: numbers(m.streams[:3]), Kept: numbers(m.streams[3:]), InitFile: -1, JoinUser: -1}
 	flags := m.Plan.Flags() | unix.CLONE_NEWUSER
 	if m.initFile != nil {
 		ready.InitFile = int(m.initFile.Fd())
@@ -328,22 +328,21 @@ func (m *monitor) start(account stage.Account) error {
 // writeMaps maps the container's ids into the outer namespace. Root there
 // needs no help with it.
 func writeMaps(pid int, n stage.Namespaces) error {
-	for file, maps := range map[string][]idmap.Mapping{"uid_map": n.UIDs, "gid_map": n.GIDs} {
-		var b strings.Builder
-		for _, m := range maps {
-			fmt.Fprintln(&b, m.Inside, m.Outside, m.Count)
-		}
-		if err := os.WriteFile(fmt.Sprintf("/proc/%d/%s", pid, file), []byte(b.String()), 0); err != nil {
-			return fmt.Errorf("map ids: %w", err)
-		}
+	proc := "/proc/" + strconv.Itoa(pid)
+	err := idmap.WriteMap(proc+"/uid_map", n.UIDs)
+	if err == nil {
+		err = idmap.WriteMap(proc+"/gid_map", n.GIDs)
+	}
+	if err != nil {
+		return fmt.Errorf("map ids: %w", err)
 	}
 	return nil
 }
 
-// kept are the descriptors beyond 2 that the container keeps.
-func (m *monitor) kept() (fds []int) {
-	for i := range m.Plan.Process.Preserve {
-		fds = append(fds, preserveFD+i)
+// numbers are the descriptors of files.
+func numbers(files []*os.File) (fds []int) {
+	for _, f := range files {
+		fds = append(fds, int(f.Fd()))
 	}
 	return fds
 }

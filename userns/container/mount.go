@@ -71,7 +71,7 @@ func (m *monitor) introduce(a *stage.Account) error {
 		if n := len(text); n > 0 && text[n-1] != '\n' {
 			text = append(text, '\n')
 		}
-		if err := m.file(stage.File{Target: file, Text: append(text, line...)}); err != nil {
+		if err := m.addFile(stage.File{Target: file, Text: append(text, line...)}); err != nil {
 			return err
 		}
 		if file == "/etc/passwd" {
@@ -125,7 +125,7 @@ func (m *monitor) fill(account stage.Account) error {
 		}
 	}
 	for _, f := range p.Files {
-		if err := m.file(f); err != nil {
+		if err := m.addFile(f); err != nil {
 			return err
 		}
 	}
@@ -152,8 +152,8 @@ func (m *monitor) fill(account stage.Account) error {
 	return err
 }
 
-// file makes a file that is not the image's and mounts it.
-func (m *monitor) file(f stage.File) error {
+// addFile makes a file that is not the image's and mounts it.
+func (m *monitor) addFile(f stage.File) error {
 	source := filepath.Join(m.Plan.Scratch, filepath.Base(f.Target))
 	if err := os.WriteFile(source, f.Text, 0o644); err != nil {
 		return err
@@ -184,17 +184,13 @@ type callerTerminal struct {
 	modes *unix.Termios
 }
 
-// rememberTerminal returns nil if stdin is no terminal, or stays as it is.
-func rememberTerminal(raw bool) *callerTerminal {
-	modes, err := unix.IoctlGetTermios(0, unix.TCGETS)
-	if err != nil || !raw {
-		return nil
-	}
-	fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 3)
+// rememberTerminal returns nil if stdin is no terminal.
+func rememberTerminal(stdin *os.File) *callerTerminal {
+	modes, err := unix.IoctlGetTermios(int(stdin.Fd()), unix.TCGETS)
 	if err != nil {
 		return nil
 	}
-	return &callerTerminal{fd, modes}
+	return &callerTerminal{int(stdin.Fd()), modes}
 }
 
 func (c *callerTerminal) restore() {

@@ -12,7 +12,7 @@ import (
 // A message passes between rbox and the monitor, one JSON object to a packet.
 // Of its fields one is set.
 type message struct {
-	Run     string   `json:",omitempty"` // to the monitor: the folder; config.json and the layers' lock come with it
+	Run     string   `json:",omitempty"` // to the monitor: the folder; with it come config.json, streams 0 to 2, descriptors to preserve, the layers' lock
 	Started int      `json:",omitempty"` // from the monitor: pid of process 1; the terminal comes with it
 	Failed  *Failure `json:",omitempty"` // from the monitor: the container did not start
 	Ended   *ended   `json:",omitempty"` // from the monitor: it has ended and is cleaned up
@@ -36,6 +36,9 @@ func (f *Failure) Error() string { return f.Text }
 
 // Hint is what the user can do.
 func (f *Failure) Hint() string { return f.Advice }
+
+// maxRights is SCM_MAX_FD, the most descriptors that one message carries.
+const maxRights = 253
 
 // send writes m, and files with it.
 func send(sock int, m message, files ...*os.File) error {
@@ -62,7 +65,7 @@ func send(sock int, m message, files ...*os.File) error {
 // receive reads a message and the files that came with it. The end of the
 // other side is io.EOF.
 func receive(sock int) (m message, files []*os.File, err error) {
-	b, oob := make([]byte, 8<<10), make([]byte, unix.CmsgSpace(4*4))
+	b, oob := make([]byte, 8<<10), make([]byte, unix.CmsgSpace(4*maxRights))
 	var n, oobn int
 	for {
 		n, oobn, _, _, err = unix.Recvmsg(sock, b, oob, unix.MSG_CMSG_CLOEXEC)

@@ -15,7 +15,6 @@ import (
 // and, with a terminal, everything typed and shown.
 type session struct {
 	*Launch
-	stdin   *os.File // nil: the container has none of ours
 	control int
 	signals chan os.Signal
 	master  *os.File
@@ -95,11 +94,11 @@ func (s *session) hangUp() {
 // openTerminal puts the user's terminal into raw mode, if stdin is one, and
 // copies both ways.
 func (s *session) openTerminal() {
-	if old, err := term.MakeRaw(0); err == nil && s.stdin != nil {
+	if old, err := term.MakeRaw(0); err == nil && s.Stdin != nil {
 		s.restore = func() { term.Restore(0, old) }
 	}
 	s.resize()
-	if s.stdin != nil {
+	if s.Stdin != nil {
 		go s.typed()
 	}
 	s.shown.Go(func() { io.Copy(os.Stdout, s.master) })
