@@ -55,7 +55,7 @@ func unprivileged(t *testing.T) bool {
 		t.Fatal(err)
 	}
 	// /proc/self/exe: the account may be unable to walk to a test binary of root's.
-	cmd := exec.Command(stage, "-test.run=^"+regexp.QuoteMeta(t.Name())+"$", "-test.v", "-test.timeout=1m")
+	cmd := exec.Command(stage, "-test.run=^"+regexp.QuoteMeta(t.Name())+"$", "-test.v", "-test.timeout=20s")
 	cmd.Env = append(os.Environ(), "HOME=/", "USER="+who.Name)
 	cmd.SysProcAttr = who.Become(nil)
 	cmd.Dir = "/"

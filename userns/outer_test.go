@@ -2,6 +2,7 @@ package userns
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -122,17 +123,22 @@ func TestKilledKeeperIsReplaced(t *testing.T) {
 	if !unprivileged(t) {
 		return
 	}
-	dir := t.TempDir()
-	a := open(t, dir)
-	old := inode(a)
-	pid := readRecord(t, dir).Pid
-	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	ended(t, pid)
-	a.Close()
-	if b := open(t, dir); inode(b) == old || readRecord(t, dir).Pid == pid {
-		t.Errorf("still namespace %d, pid %d", inode(b), pid)
+	for _, inUse := range []bool{false, true} {
+		t.Run(fmt.Sprintf("in use %t", inUse), func(t *testing.T) {
+			dir := t.TempDir()
+			a := open(t, dir)
+			was, pid := inode(a), readRecord(t, dir).Pid
+			if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			ended(t, pid)
+			if !inUse {
+				a.Close()
+			}
+			if b := open(t, dir); inode(b) == was || readRecord(t, dir).Pid == pid {
+				t.Errorf("still namespace %d, pid %d", inode(b), pid)
+			}
+		})
 	}
 }
 

@@ -73,8 +73,8 @@ func TestProgram(t *testing.T) {
 		"the end":     {steps: func(p *Program) { p.Call("getpid", unix.SYS_GETPID) }, want: 127},
 		"a new process": {steps: func(p *Program) {
 			p.Fork("fork", unix.CLONE_PARENT)
-			chdir(p, "one", missing)
-		}, err: "one: no such file or directory"},
+			exit(p, 9)
+		}, want: 9},
 	} {
 		for _, way := range []string{"vfork", "fork"} {
 			t.Run(name+"/"+way, func(t *testing.T) {
@@ -178,9 +178,23 @@ func TestChildMeetsParent(t *testing.T) {
 			ends:  127,
 		},
 		"the parent dies after release": {
-			steps: func(p *Program) { p.AwaitRelease(); p.TellReady(); exit(p, 0) },
-			do:    func(t *testing.T, c *Child) error { return errors.Join(c.Release(), c.sock.Close()) },
-			ends:  127,
+			steps: func(p *Program) {
+				p.AwaitRelease()
+				p.Call("getpid", unix.SYS_GETPID).Save(1)
+				p.Call("stop", unix.SYS_KILL, Reg(1), int(unix.SIGSTOP))
+				p.TellReady()
+				exit(p, 0)
+			},
+			do: func(t *testing.T, c *Child) error {
+				if err := c.Release(); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := unix.Wait4(c.Pid, nil, unix.WUNTRACED, nil); err != nil {
+					t.Fatal(err)
+				}
+				return errors.Join(c.sock.Close(), unix.Kill(c.Pid, unix.SIGCONT))
+			},
+			ends: 127,
 		},
 		"a failure after it was ready": {
 			steps: func(p *Program) { p.AwaitRelease(); p.TellReady(); chdir(p, "late", "/nonexistent") },
