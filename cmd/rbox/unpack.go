@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbox/rootfs/layer"
+	"rbox/rootfs/store"
 	"rbox/userns"
 )
 
@@ -222,8 +223,6 @@ type unpackError struct {
 func (e *unpackError) Error() string { return e.text }
 func (e *unpackError) Unwrap() error { return e.inner }
 
-var errUnpackDied = errors.New("the process that unpacks layers was killed")
-
 // Unpack implements store.Unpacker.
 func (c *unpackClient) Unpack(ctx context.Context, dst string, blob io.Reader, o layer.Options) (layer.Result, error) {
 	job := unpackJob{Op: "unpack", Dir: dst, Layer: o}
@@ -296,8 +295,8 @@ func (c *unpackClient) call(ctx context.Context, job unpackJob, file *os.File, s
 		e.inner = r.Limit
 	case r.Errno != 0:
 		e.inner = r.Errno
-	case r.Error == errUnpackDied.Error():
-		e.inner = errUnpackDied
+	case r.Error == store.ErrUnpackerDied.Error():
+		e.inner = store.ErrUnpackerDied
 	}
 	return layer.Result{}, e
 }
@@ -334,7 +333,7 @@ func (c *unpackClient) send(job unpackJob, file *os.File) (int, chan unpackReply
 		c.mu.Lock()
 		delete(c.wait, job.ID)
 		c.mu.Unlock()
-		return 0, nil, fmt.Errorf("%w: %w", errUnpackDied, err)
+		return 0, nil, fmt.Errorf("%w: %w", store.ErrUnpackerDied, err)
 	}
 	return job.ID, answer, nil
 }
@@ -344,7 +343,7 @@ func (c *unpackClient) packet(v any, fd int) error {
 	sock := c.sock
 	c.mu.Unlock()
 	if sock == nil {
-		return errUnpackDied
+		return store.ErrUnpackerDied
 	}
 	return sendPacket(int(sock.Fd()), v, fd)
 }
@@ -390,7 +389,7 @@ func (c *unpackClient) receive(sock *os.File, wait map[int]chan unpackReply) {
 		c.mu.Lock()
 		if err != nil {
 			for _, answer := range wait {
-				answer <- unpackReply{Error: errUnpackDied.Error()}
+				answer <- unpackReply{Error: store.ErrUnpackerDied.Error()}
 			}
 			clear(wait)
 			c.sock = nil

@@ -251,7 +251,8 @@ func isDamage(err error) bool {
 // went wrong: reading on tells.
 func isContent(err error) bool {
 	limit, disk := (*layer.LimitError)(nil), (*DiskError)(nil)
-	return !errors.As(err, &limit) && !errors.As(err, &disk) && !errors.Is(err, context.Canceled)
+	return !errors.As(err, &limit) && !errors.As(err, &disk) &&
+		!errors.Is(err, context.Canceled) && !errors.Is(err, ErrUnpackerDied)
 }
 
 // stream does one attempt. resumed says that a part was here.

@@ -76,6 +76,10 @@ type Unpacker interface {
 	Remove(ctx context.Context, dirs ...string) error
 }
 
+// ErrUnpackerDied is what an Unpacker's error wraps if its process was killed:
+// that is nobody's fault who made the layer.
+var ErrUnpackerDied = errors.New("the process that unpacks layers was killed")
+
 // Unpacking says how images that come into the store are unpacked.
 type Unpacking struct {
 	Mapping  Mapping
