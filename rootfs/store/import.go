@@ -81,6 +81,11 @@ func (s *Store) assembleRaw(ctx context.Context, raw []byte, config *image.Confi
 	if err := errors.Join(s.putBlob(manifest.Config.Digest, raw), s.putBlob(digest, rawManifest)); err != nil {
 		return nil, err
 	}
+	var unmapped int64
+	for _, r := range made {
+		unmapped += r.Unmapped
+	}
+	s.noticeUnmapped("image "+manifest.Config.Digest.Short(), unmapped)
 	m := newImage(manifest.Config.Digest, digest, manifest.MediaType, config, manifest.Layers, made)
 	to := ""
 	if name != nil {

@@ -424,6 +424,7 @@ func (l *loader) ociImage(ctx context.Context, d image.Descriptor) error {
 	if err != nil {
 		return err
 	}
+	l.s.noticeUnmapped("image "+m.ID.Short(), p.unmapped())
 	if err := l.s.commit(ctx, m, "", ""); err != nil {
 		return err
 	}

@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -65,6 +66,13 @@ type Mapping struct {
 	Key        string          // names the mapping among others on this file system
 	UIDs, GIDs []layer.IDRange // image's ids → ids of the namespace that unpacks; none leaves them as they are
 	Single     bool            // there is but one id
+}
+
+// noticeUnmapped tells of files whose owners have no id here.
+func (s *Store) noticeUnmapped(what string, n int64) {
+	if n > 0 {
+		s.warn(fmt.Sprintf("%s: %d files belong to ids that have no place here: they are root's instead (rbox doctor)", what, n))
+	}
 }
 
 // An Unpacker does, as root of the user namespace that owns the files of
@@ -183,15 +191,19 @@ func (e *DiskError) Hint() string {
 	case isFull(e.Err):
 		return "delete images (rbox rmi), or set RBOX_ROOT to a directory on a larger disk"
 	}
-	return "set RBOX_ROOT to a directory that you can write to"
+	return "set RBOX_ROOT to a directory on a local disk that you can write to"
 }
 
 func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
-// bare returns the errno within err if there is one: its object is named already.
+// bare returns err without the path that package os adds: it is named already.
 func bare(err error) error {
-	if errno := unix.Errno(0); errors.As(err, &errno) {
-		return errno
+	path, link := (*fs.PathError)(nil), (*os.LinkError)(nil)
+	switch {
+	case errors.As(err, &path):
+		return path.Err
+	case errors.As(err, &link):
+		return link.Err
 	}
 	return err
 }
