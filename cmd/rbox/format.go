@@ -252,11 +252,9 @@ func printJSON(w io.Writer, v any, indent string) error {
 	return e.Encode(v)
 }
 
-// humanSize is n bytes as Docker writes it: four significant digits, decimal units.
-func humanSize(n int64) string { return humanSizeDigits(n, 4) }
-
-// humanSizeDigits is n bytes with the given number of significant digits.
-func humanSizeDigits(n int64, digits int) string {
+// humanSize is n bytes as Docker writes it: in decimal units, with the given
+// number of significant digits.
+func humanSize(n int64, digits int) string {
 	units := []string{"B", "kB", "MB", "GB", "TB", "PB", "EB"}
 	size := float64(n)
 	i := 0

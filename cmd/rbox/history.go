@@ -96,5 +96,5 @@ func (c *HistoryCmd) size(n int64) string {
 	if !c.Human {
 		return fmt.Sprint(n)
 	}
-	return humanSizeDigits(n, 3)
+	return humanSize(n, 3)
 }

@@ -131,7 +131,7 @@ func imageRows(m *store.Image, keep func(*store.Image, *image.Reference) bool, d
 	row := imageRow{
 		ID: string(m.ID), Repository: none, Tag: none, Digest: none,
 		Containers: "N/A", SharedSize: "N/A", UniqueSize: "N/A",
-		Size: humanSizeDigits(m.Size, 3), VirtualSize: humanSizeDigits(m.Size, 3),
+		Size: humanSize(m.Size, 3), VirtualSize: humanSize(m.Size, 3),
 		CreatedAt: "N/A", CreatedSince: "N/A",
 	}
 	if created := m.Created(); !created.IsZero() {

@@ -261,7 +261,7 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 	switch h.Typeflag {
 	case tar.TypeDir:
 		return u.directory(d, base, name, h)
-	case tar.TypeReg, tar.TypeRegA, tar.TypeCont, tar.TypeGNUSparse:
+	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
 		return u.file(d, base, h, content)
 	case tar.TypeSymlink:
 		return u.create(d, base, h, unix.S_IFLNK, func() error {
@@ -274,7 +274,7 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 	case tar.TypeChar, tar.TypeBlock:
 		return u.file(d, base, h, bytes.NewReader(nil))
 	case tar.TypeLink:
-		return u.link(d, base, name, h.Linkname)
+		return u.link(base, name, h.Linkname)
 	}
 	return fmt.Errorf("entries of type %q are not supported", h.Typeflag)
 }
@@ -493,7 +493,7 @@ func (u *unpacker) inPlace(d *openDir, base string, mk func() error) error {
 }
 
 // link makes name a hard link to the file that the layer has as target.
-func (u *unpacker) link(d *openDir, base, name, target string) error {
+func (u *unpacker) link(base, name, target string) error {
 	target, err := inside(target)
 	if err != nil {
 		return fmt.Errorf("link to %s: %w", clip(target), err)
@@ -506,12 +506,13 @@ func (u *unpacker) link(d *openDir, base, name, target string) error {
 	if err != nil {
 		return fmt.Errorf("link to %s: %w", clip(target), err)
 	}
-	fromFD, err := unix.FcntlInt(uintptr(from.fd), unix.F_DUPFD_CLOEXEC, 0) // d may close it
+	fromFD, err := unix.FcntlInt(uintptr(from.fd), unix.F_DUPFD_CLOEXEC, 0) // opening d may close it
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fromFD)
-	if d, err = u.tree.dir(path.Dir(name)); err != nil {
+	d, err := u.tree.dir(path.Dir(name))
+	if err != nil {
 		return err
 	}
 	err = u.inPlace(d, base, func() error { return unix.Linkat(fromFD, targetBase, d.fd, base, 0) })

@@ -308,7 +308,7 @@ func TestApplyAttributes(t *testing.T) {
 	res, err := apply(t, dir, archive(t,
 		tar.Header{Name: "suid", Mode: 0o4755, Uid: 0, Gid: 0},
 		tar.Header{Name: "sgid", Mode: 0o2711},
-		tar.Header{Name: "none", Mode: 0o1000 - 0o1000 + 0o200},
+		tar.Header{Name: "none", Mode: 0o200},
 		tar.Header{Name: "sticky/", Mode: 0o1777},
 		tar.Header{Name: "locked/", Mode: 0o500},
 		tar.Header{Name: "locked/in", Mode: 0o400},

@@ -195,7 +195,6 @@ type blobReader struct {
 	resumed bool // the partial file held something
 	local   bool // its reading is over
 	remote  io.ReadCloser
-	skip    int64 // bytes that the server sends again
 	err     error
 }
 
