@@ -13,7 +13,6 @@ import (
 // A Plan is all that the monitor needs to know, decided beforehand in the
 // host's namespaces. It is handed over as JSON.
 type Plan struct {
-	Scratch    string // an empty directory of the host, for a tmpfs that is the monitor's alone
 	Root       Root
 	Files      []File
 	Mounts     []rootfs.Mount // in order
@@ -27,9 +26,6 @@ type Plan struct {
 	Locked     []string // paths made read-only
 	Sysctls    [][2]string
 }
-
-// Target is where the monitor mounts the container's root.
-func (p *Plan) Target() string { return p.Scratch + "/root" }
 
 // Root says what becomes the container's /.
 type Root struct {

@@ -13,6 +13,7 @@ import (
 
 // Ready is what only the monitor can add to a plan, once the tree is mounted.
 type Ready struct {
+	Root     string // where the container's root is mounted
 	Account  Account
 	Terminal string // the container's path of its terminal, "" for none
 	Streams  []int  // descriptors 0, 1 and 2 where there is no terminal
@@ -45,7 +46,7 @@ func (p *Plan) Program(r Ready) *userns.Program {
 		c.Fork("make the namespaces", p.Flags()|unix.CLONE_PARENT)
 	}
 	c.AwaitRelease()
-	p.enterRoot(c)
+	enterRoot(c, r.Root)
 	p.mountKernel(c)
 	p.configure(c)
 	p.hide(c)
@@ -65,8 +66,8 @@ func (p *Plan) Program(r Ready) *userns.Program {
 
 // enterRoot makes the mounted tree a mount of this namespace's own, which
 // pivot_root(2) asks for, and stays in it.
-func (p *Plan) enterRoot(c *userns.Program) {
-	root := c.Str(p.Target())
+func enterRoot(c *userns.Program, target string) {
+	root := c.Str(target)
 	c.Call("bind the root file system", unix.SYS_MOUNT, root, root, 0, unix.MS_BIND|unix.MS_REC, 0)
 	c.Call("enter the root file system", unix.SYS_CHDIR, root)
 	c.Call("make its mounts private", unix.SYS_MOUNT, 0, c.Str("."), 0, unix.MS_REC|unix.MS_PRIVATE, 0)
