@@ -354,7 +354,7 @@ func (p *progress) bar(columns int, name string, have, size, rate int64) line {
 }
 
 // sizeText shows n bytes with three digits: bars change too often for more.
-func sizeText(n int64) string { return humanSizeDigits(n, 3) }
+func sizeText(n int64) string { return humanSize(n, 3) }
 
 // timeText shows d as minutes and seconds, or hours and minutes.
 func timeText(d time.Duration) string {
