@@ -124,3 +124,10 @@ func (b *box) tree() string {
 	})
 	return list.String()
 }
+
+func TestStorageDriverThatIsNone(t *testing.T) {
+	t.Parallel()
+	b := newBox(t)
+	got := b.do(call{args: []string{"run", "--rm", "alpine", "true"}, env: []string{"RBOX_STORAGE_DRIVER=floppy"}})
+	want{status: 125, stderr: `floppy`}.check(t, got)
+}

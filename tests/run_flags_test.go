@@ -129,7 +129,7 @@ func TestRunFilesAboutTheContainer(t *testing.T) {
 	t.Parallel()
 	b := newBox(t)
 	p := b.start(call{
-		args:  []string{"run", "--rm", "--init", "-i", "--cidfile", "cid", "--pidfile", "pid", "alpine", "sh", "-c", "echo up; hostname; cat"},
+		args:  []string{"run", "--rm", "--init", "-i", "--cidfile", "cid", "--pidfile", "pid", "alpine", "sh", "-c", "hostname; echo up; cat"},
 		stdin: blockedReader(t),
 	})
 	p.see("up\n")
