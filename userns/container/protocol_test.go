@@ -1,0 +1,148 @@
+package container
+
+import (
+	"errors"
+	"io"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// line is both ends of a control socket.
+func line(t *testing.T) (a, b int) {
+	t.Helper()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(pair[0]); unix.Close(pair[1]) })
+	return pair[0], pair[1]
+}
+
+func TestMessages(t *testing.T) {
+	for name, m := range map[string]message{
+		"started": {Started: 7},
+		"failed":  {Failed: &Failure{"run \"x\": no\nsuch", "hint", 127}},
+		"ended":   {Ended: &ended{0}},
+		"notice":  {Notice: "ä\x01"},
+		"signal":  {Signal: 15},
+		"none":    {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := line(t)
+			if err := send(a, m); err != nil {
+				t.Fatal(err)
+			}
+			if got, files, err := receive(b); err != nil || len(files) > 0 || !reflect.DeepEqual(got, m) {
+				t.Errorf("got %+v, %v, %v; want %+v", got, files, err, m)
+			}
+		})
+	}
+}
+
+// Messages stay apart and in order, and a file comes with its own.
+func TestMessagesWithFiles(t *testing.T) {
+	a, b := line(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := errors.Join(send(a, message{Signal: 1}), send(a, message{Started: 7}, w, w), send(a, message{Signal: 2})); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	for i, want := range []struct {
+		m     message
+		files int
+	}{{message{Signal: 1}, 0}, {message{Started: 7}, 2}, {message{Signal: 2}, 0}} {
+		m, files, err := receive(b)
+		if err != nil || m != want.m || len(files) != want.files {
+			t.Fatalf("message %d: %+v, %d files, %v", i, m, len(files), err)
+		}
+		for _, f := range files {
+			if flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+				t.Errorf("descriptor flags %#x, %v: open across exec", flags, err)
+			}
+			if _, err := f.WriteString("x"); err != nil {
+				t.Error(err)
+			}
+			f.Close()
+		}
+	}
+	if got, err := io.ReadAll(r); err != nil || string(got) != "xx" {
+		t.Errorf("through the passed files came %q, %v", got, err)
+	}
+}
+
+func TestEndOfMessages(t *testing.T) {
+	a, b := line(t)
+	if err := errors.Join(send(a, message{Signal: 1}), unix.Shutdown(a, unix.SHUT_WR)); err != nil {
+		t.Fatal(err)
+	}
+	if m, _, err := receive(b); err != nil || m.Signal != 1 {
+		t.Errorf("before the end: %+v, %v", m, err)
+	}
+	if _, _, err := receive(b); err != io.EOF {
+		t.Errorf("at the end: %v", err)
+	}
+	// The other side died with a message of ours unread.
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	if err := errors.Join(send(pair[0], message{Signal: 1}), unix.Close(pair[1])); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := receive(pair[0]); err != io.EOF {
+		t.Errorf("after a death: %v", err)
+	}
+	if err := send(pair[0], message{Signal: 1}); err == nil {
+		t.Error("a message to nobody was sent")
+	}
+}
+
+func TestForeignMessage(t *testing.T) {
+	a, b := line(t)
+	if _, err := unix.Write(a, []byte("{")); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := receive(b); err == nil || err == io.EOF {
+		t.Errorf("got %v, want an error", err)
+	}
+}
+
+// A command's name can be as long as the user likes, and is in the message.
+func TestLongMessage(t *testing.T) {
+	t.Skip("receive cuts what is longer than 8 KiB")
+	a, b := line(t)
+	want := strings.Repeat("x", 100<<10)
+	if err := send(a, message{Failed: &Failure{Text: want, Status: 126}}); err != nil {
+		t.Fatal(err)
+	}
+	if m, _, err := receive(b); err != nil || m.Failed == nil || m.Failed.Text != want {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestForwardedSignals(t *testing.T) {
+	for _, terminal := range []bool{false, true} {
+		has := map[os.Signal]bool{}
+		for _, s := range forwarded(terminal) {
+			has[s] = true
+		}
+		for sig, want := range map[unix.Signal]bool{
+			unix.SIGINT: true, unix.SIGTERM: true, unix.SIGHUP: true, unix.SIGQUIT: true, unix.SIGUSR1: true, unix.SIGWINCH: true,
+			unix.SIGCHLD: false, unix.SIGPIPE: false, unix.SIGURG: false, unix.SIGKILL: false, unix.SIGSTOP: false,
+			unix.SIGTTIN: !terminal, unix.SIGTTOU: !terminal,
+		} {
+			if has[sig] != want {
+				t.Errorf("terminal %t, %v: %t", terminal, sig, has[sig])
+			}
+		}
+	}
+}
