@@ -21,43 +21,79 @@ var devLinks = [...][2]string{
 	{"/proc/kcore", "core"},
 }
 
-// MountDev fills /dev: a tmpfs with device nodes, links, pts and a shm of
-// shmSize bytes. tty is the outer id of the container's group 5, which devpts
-// gives terminals to, or -1. The directory mqueue waits for the container's
-// own mount.
-func (t *Tree) MountDev(shmSize int64, tty int) error {
-	if err := t.Mount(Mount{Type: "tmpfs", Target: "/dev", Mode: 0o755, Size: 64 << 10, Flags: unix.MS_NOEXEC}); err != nil {
+// PrepareDev makes at path, an empty directory, what is the same in every
+// /dev: a tmpfs with device nodes, links and empty directories.
+func PrepareDev(path string) error {
+	if err := unix.Mount("tmpfs", path, "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC, "mode=0755,size=64k"); err != nil {
+		return &os.PathError{Op: "mount tmpfs", Path: path, Err: err}
+	}
+	for _, name := range devices {
+		if err := bindNode("/dev/"+name, path+"/"+name); err != nil {
+			return err
+		}
+	}
+	for _, l := range devLinks {
+		if err := os.Symlink(l[0], path+"/"+l[1]); err != nil {
+			return err
+		}
+	}
+	for _, name := range [...]string{"pts", "shm", "mqueue"} {
+		if err := os.Mkdir(path+"/"+name, 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// MountDev moves what PrepareDev made at prepared to /dev and adds terminals
+// and a shm of shmSize bytes. tty is the outer id of the container's group 5,
+// which devpts gives terminals to, or -1.
+func (t *Tree) MountDev(prepared string, shmSize int64, tty int) error {
+	dev, err := t.Mountpoint("/dev", true)
+	if err != nil {
 		return err
 	}
+	defer dev.Close()
+	if err := unix.Mount(prepared, fdPath(int(dev.Fd())), "", unix.MS_MOVE, ""); err != nil {
+		return fmt.Errorf("move /dev into place: %w", err)
+	}
+	if t.UID != 0 || t.GID != 0 {
+		if err := t.chownDev(); err != nil {
+			return err
+		}
+	}
+	pts, err := t.Mountpoint("/dev/pts", true)
+	if err != nil {
+		return err
+	}
+	defer pts.Close()
+	options := "newinstance,ptmxmode=0666,mode=0620"
+	if tty >= 0 {
+		options += ",gid=" + strconv.Itoa(tty)
+	}
+	if err := unix.Mount("devpts", fdPath(int(pts.Fd())), "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, options); err != nil {
+		return fmt.Errorf("mount devpts: %w", err)
+	}
+	return t.Mount(Mount{Type: "tmpfs", Target: "/dev/shm", Size: shmSize, Flags: unix.MS_NOEXEC})
+}
+
+// chownDev gives what PrepareDev made to the container's root.
+func (t *Tree) chownDev() error {
 	dev, err := t.Open("/dev", unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
 	}
 	defer dev.Close()
-	in := fdPath(int(dev.Fd())) + "/"
-	for _, name := range devices {
-		if err := bindNode("/dev/"+name, in+name); err != nil {
-			return err
-		}
-	}
+	names := []string{".", "pts", "shm", "mqueue"}
 	for _, l := range devLinks {
-		if err := os.Symlink(l[0], in+l[1]); err != nil {
-			return err
+		names = append(names, l[1])
+	}
+	for _, name := range names {
+		if err := unix.Fchownat(int(dev.Fd()), name, t.UID, t.GID, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return &os.PathError{Op: "chown", Path: "/dev/" + name, Err: err}
 		}
 	}
-	for _, name := range [...]string{"pts", "shm", "mqueue"} {
-		if err := os.Mkdir(in+name, 0o755); err != nil {
-			return err
-		}
-	}
-	pts := "newinstance,ptmxmode=0666,mode=0620"
-	if tty >= 0 {
-		pts += ",gid=" + strconv.Itoa(tty)
-	}
-	if err := unix.Mount("devpts", in+"pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, pts); err != nil {
-		return fmt.Errorf("mount devpts: %w", err)
-	}
-	return t.Mount(Mount{Type: "tmpfs", Target: "/dev/shm", Size: shmSize, Flags: unix.MS_NOEXEC})
+	return nil
 }
 
 // bindNode mounts the host's node on a new empty file.

@@ -85,6 +85,12 @@ func (p *Program) Files(first int, fds []int) {
 	}
 }
 
+// KeepReport adds a step that keeps the child's end of the socket as fd across
+// exec: Started then waits until the program closes it.
+func (p *Program) KeepReport(fd int) {
+	p.Call("keep the socket", unix.SYS_DUP3, report, fd, 0)
+}
+
 // DefaultSignals adds steps that give every signal its default action and
 // unblock all: Go programs inherit ignored signals, service managers ignore SIGPIPE.
 func (p *Program) DefaultSignals() {

@@ -22,24 +22,31 @@ type early struct {
 // when the monitor is asked for.
 func startEarly(app *App) *early {
 	e := &early{id: container.NewID(), open: markInherited()}
-	start := func() (*container.Monitor, error) {
-		outer, err := app.Outer()
-		if err != nil {
-			return nil, err
-		}
-		stage, err := app.Stage()
-		if err != nil {
-			return nil, err
-		}
-		return container.StartMonitor(outer, stage, e.id)
-	}
-	if _, err := app.Outer(); err != nil {
+	start, err := app.monitorStarter(e.id)
+	if err != nil {
 		e.monitor = func() (*container.Monitor, error) { return nil, err }
 		return e
 	}
 	e.monitor = sync.OnceValues(start)
 	go e.monitor()
 	return e
+}
+
+// monitorStarter finds all that it takes to start the monitor of container id.
+func (a *App) monitorStarter(id string) (func() (*container.Monitor, error), error) {
+	outer, err := a.Outer()
+	if err != nil {
+		return nil, err
+	}
+	home, err := a.Home()
+	if err != nil {
+		return nil, err
+	}
+	stage, err := a.Stage()
+	if err != nil {
+		return nil, err
+	}
+	return func() (*container.Monitor, error) { return container.StartMonitor(home, outer, stage, id) }, nil
 }
 
 // markInherited closes on exec all descriptors beyond 2 and counts those that

@@ -236,7 +236,6 @@ func (c *RunCmd) prepare(app *App, launch *container.Launch, home *container.Hom
 	if config.Plan, err = c.plan(from, n, id); err != nil {
 		return err
 	}
-	config.Plan.Scratch = home.Mountpoint()
 	folder, err := home.Create(id, name, c.Rm)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
 	"time"
 
 	"rbox/userns"
@@ -38,16 +39,20 @@ func run(args []string) error {
 			return err
 		}
 		return userns.KeeperMain(idle, args[2])
-	case args[0] == "rbox-monitor" && len(args) == 2:
-		return container.MonitorMain()
+	case args[0] == "rbox-monitor" && len(args) == 3:
+		return container.MonitorMain(args[2])
 	case args[0] == "rbox-probe" && len(args) == 3:
 		return container.ProbeMain(args[1], args[2])
 	case args[0] == "rbox-remove" && len(args) == 3:
 		return container.RemoveMain(args[1], args[2], false)
 	case args[0] == "rbox-remove-running" && len(args) == 3:
 		return container.RemoveMain(args[1], args[2], true)
-	case args[0] == "rbox-init" && len(args) > 1:
-		os.Exit(stage.InitMain(args[1:]))
+	case args[0] == "rbox-init" && len(args) > 2:
+		listening, err := strconv.Atoi(args[1])
+		if err != nil {
+			return err
+		}
+		os.Exit(stage.InitMain(listening, args[2:]))
 	}
 	return fmt.Errorf("%s is started by rbox only", args[0])
 }

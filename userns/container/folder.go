@@ -63,8 +63,8 @@ func (h *Home) exists(id string) bool {
 	return err == nil
 }
 
-// Mountpoint is where monitors mount.
-func (h *Home) Mountpoint() string { return filepath.Join(h.Dir, mounts) }
+// mountpoint is where monitors mount.
+func (h *Home) mountpoint() string { return filepath.Join(h.Dir, mounts) }
 
 // hostKey tells hosts apart: diskless nodes share machine ids, so their names count too.
 func hostKey() string {

@@ -34,8 +34,8 @@ type Monitor struct {
 	control *os.File
 }
 
-// StartMonitor starts the monitor of the container id from the stage executable.
-func StartMonitor(outer *userns.Outer, stage, id string) (*Monitor, error) {
+// StartMonitor starts the monitor of the container id in h from the stage executable.
+func StartMonitor(h *Home, outer *userns.Outer, stage, id string) (*Monitor, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socketpair", err)
@@ -43,7 +43,7 @@ func StartMonitor(outer *userns.Outer, stage, id string) (*Monitor, error) {
 	control, far := os.NewFile(uintptr(pair[0]), "control"), os.NewFile(uintptr(pair[1]), "control")
 	defer far.Close()
 	cmd := outer.Command(stage)
-	cmd.Args = []string{"rbox-monitor", id}
+	cmd.Args = []string{"rbox-monitor", id, h.mountpoint()}
 	cmd.NewMount = true
 	cmd.Survive = true // it ends the container in order
 	cmd.Stderr = os.Stderr

@@ -31,7 +31,8 @@ const (
 // namespace of its own. The container's tree is mounted there.
 type monitor struct {
 	Config
-	dir     string     // the container's folder
+	dir     string     // the container's folder, under its last name
+	scratch string     // where we mount
 	config  *os.File   // its config.json, which has its lock
 	streams []*os.File // the container's descriptors 0 to 2, and those it keeps
 	held    []*os.File // what only needs to stay open: the lock of the layers
@@ -48,23 +49,30 @@ type monitor struct {
 // MonitorMain waits for a container and runs it, from its mounts to its
 // removal. It must be called on the main thread, locked: the kernel kills the
 // container when the thread that cloned it ends, and shows the main thread
-// alone in /proc/self.
-func MonitorMain() error {
+// alone in /proc/self. scratch is an empty directory to mount on.
+func MonitorMain(scratch string) error {
 	unix.CloseOnExec(controlFD)
 	unix.CloseOnExec(keeperFD)
 	// What the terminal sends is for the container, and comes from rbox.
 	signal.Ignore(unix.SIGINT, unix.SIGQUIT, unix.SIGHUP, unix.SIGTERM, unix.SIGTSTP, unix.SIGTTOU, unix.SIGTTIN, unix.SIGUSR1, unix.SIGUSR2, unix.SIGPIPE)
+	unready := prepare(scratch) // while rbox reads its command line
 	order, files, err := receive(controlFD)
 	if err != nil || order.Run == "" || len(files) < 4 {
 		return nil // rbox thought better of it, or was killed
 	}
-	m := &monitor{dir: order.Run, config: files[0], streams: files[1:]}
-	if err := m.run(); err != nil {
-		m.cleanUp()
-		return send(controlFD, message{Failed: failure(err)})
+	m := &monitor{dir: order.Run, scratch: scratch, config: files[0], streams: files[1:]}
+	if err = unready; err == nil {
+		err = m.run()
 	}
-	return nil
+	if err != nil {
+		m.doom()
+		send(controlFD, message{Failed: failure(err)})
+	}
+	return m.cleanUp()
 }
+
+// target is where the container's root is mounted.
+func (m *monitor) target() string { return m.scratch + "/root" }
 
 // failure gives err the status and the hint that rbox reports.
 func failure(err error) *Failure {
@@ -183,28 +191,40 @@ func (m *monitor) finish() error {
 			send(controlFD, message{Notice: "the container's end is not recorded: " + err.Error()})
 		}
 	}
-	m.cleanUp()
-	send(controlFD, message{Ended: &ended{status}})
-	return nil
-}
-
-// cleanUp removes the folder if nobody is to see it again. The mounts end with
-// our namespace.
-func (m *monitor) cleanUp() {
-	if m.fuse != nil {
-		m.fuse.Unmount()
-	}
-	if m.Plan.Root.Driver == "dir" { // its mount points cannot be deleted while they are some
-		unix.Unmount(m.Plan.Scratch, unix.MNT_DETACH)
-	}
 	if m.PidFile != "" {
 		os.Remove(m.PidFile)
 	}
-	if m.AutoRemove {
-		if err := (&Home{filepath.Dir(filepath.Dir(m.dir))}).remove(m.ID); err != nil {
-			send(controlFD, message{Notice: "remove the container: " + err.Error()})
-		}
+	m.doom()
+	return send(controlFD, message{Ended: &ended{status}})
+}
+
+// doom makes a container that nobody is to see again one that is being
+// removed: its name is free, and no command finds it.
+func (m *monitor) doom() {
+	if !m.AutoRemove {
+		return
 	}
+	dir, err := (&Home{filepath.Dir(filepath.Dir(m.dir))}).doom(m.ID)
+	if err != nil {
+		send(controlFD, message{Notice: "remove the container: " + err.Error()})
+		return
+	}
+	m.dir = dir
+}
+
+// cleanUp deletes the folder of a doomed container. rbox does not wait for it;
+// if we are killed, the next rbox goes on. The mounts end with our namespace.
+func (m *monitor) cleanUp() error {
+	if m.fuse != nil {
+		m.fuse.Unmount()
+	}
+	if !m.AutoRemove {
+		return nil
+	}
+	if m.Plan.Root.Driver == "dir" { // its mount points cannot be deleted while they are some
+		unix.Unmount(m.scratch, unix.MNT_DETACH)
+	}
+	return os.RemoveAll(m.dir)
 }
 
 // RemoveMain deletes the folder of a container; one that runs is an error, or
@@ -258,23 +278,28 @@ func (h *Home) end(id string) (lock *os.File, err error) {
 	return lock, err
 }
 
-// remove deletes the container's folder, whoever owns what is in it, and its
-// name. The folder gets a name that tells its fate first: should we be killed,
-// the next Sweep goes on.
+// remove deletes the container's folder, whoever owns what is in it, and its name.
 func (h *Home) remove(id string) error {
-	going := filepath.Join(h.Dir, passing, id)
+	dir := filepath.Join(h.Dir, passing, id)
 	if !strings.HasPrefix(id, doomed) {
-		dir := h.folder(id)
-		going = filepath.Join(h.Dir, passing, doomed+id)
-		var c Config
-		if err := readJSON(dir, "config.json", &c); err == nil {
-			h.forget(id, c.Name)
-		}
-		if err := os.Rename(dir, going); err != nil {
+		var err error
+		if dir, err = h.doom(id); err != nil {
 			return err
 		}
 	}
-	return os.RemoveAll(going)
+	return os.RemoveAll(dir)
+}
+
+// doom takes the name from the container id and gives its folder one that
+// tells its fate: should we be killed, the next Sweep goes on. It returns the
+// folder's new path.
+func (h *Home) doom(id string) (string, error) {
+	dir, going := h.folder(id), filepath.Join(h.Dir, passing, doomed+id)
+	var c Config
+	if err := readJSON(dir, "config.json", &c); err == nil {
+		h.forget(id, c.Name)
+	}
+	return going, os.Rename(dir, going)
 }
 
 // start clones the container's first process and waits until it has become the
@@ -286,7 +311,7 @@ func (m *monitor) start(account stage.Account) error {
 	if err := m.unshareTime(); err != nil {
 		return err
 	}
-	ready := stage.Ready{Account: account, Terminal: m.terminal, Streams: numbers(m.streams[:3]), Kept: numbers(m.streams[3:]), InitFile: -1, JoinUser: -1}
+	ready := stage.Ready{Root: m.target(), Account: account, Terminal: m.terminal, Streams: numbers(m.streams[:3]), Kept: numbers(m.streams[3:]), InitFile: -1, JoinUser: -1}
 	flags := m.Plan.Flags() | unix.CLONE_NEWUSER
 	if m.initFile != nil {
 		ready.InitFile = int(m.initFile.Fd())

@@ -27,7 +27,7 @@ func (m *monitor) mount() (stage.Account, error) {
 	}
 	n := &p.Namespaces
 	uid, gid := outside(n.UIDs, 0), outside(n.GIDs, 0)
-	tree, err := rootfs.OpenTree(p.Target(), max(uid, 0), max(gid, 0))
+	tree, err := rootfs.OpenTree(m.target(), max(uid, 0), max(gid, 0))
 	if err != nil {
 		return none, err
 	}
@@ -49,6 +49,20 @@ func (m *monitor) mount() (stage.Account, error) {
 	}
 	p.Process.Env = completeEnv(p.Process.Env, account, p.Process.Terminal)
 	return account, nil
+}
+
+// prepare mounts at scratch what every container needs: a tmpfs of the
+// monitor's own, with a place for the container's root and a /dev.
+func prepare(scratch string) error {
+	if err := unix.Mount("tmpfs", scratch, "tmpfs", unix.MS_NOSUID, "mode=0755,size=16m"); err != nil {
+		return &os.PathError{Op: "mount tmpfs", Path: scratch, Err: err}
+	}
+	for _, dir := range []string{"/root", "/dev"} {
+		if err := os.Mkdir(scratch+dir, 0o755); err != nil {
+			return err
+		}
+	}
+	return rootfs.PrepareDev(scratch + "/dev")
 }
 
 // introduce gives the plan's login a line in the container's passwd, and its
@@ -83,13 +97,7 @@ func (m *monitor) introduce(a *stage.Account) error {
 
 // mountRoot mounts what will be the container's /.
 func (m *monitor) mountRoot() error {
-	r, target := &m.Plan.Root, m.Plan.Target()
-	if err := unix.Mount("tmpfs", m.Plan.Scratch, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755,size=16m"); err != nil {
-		return &os.PathError{Op: "mount tmpfs", Path: m.Plan.Scratch, Err: err}
-	}
-	if err := os.Mkdir(target, 0o755); err != nil {
-		return err
-	}
+	r, target := &m.Plan.Root, m.target()
 	switch r.Driver {
 	case "overlay":
 		var extra []string
@@ -116,7 +124,7 @@ func (m *monitor) mountRoot() error {
 // fill mounts everything below / and makes what the program finds there.
 func (m *monitor) fill(account stage.Account) error {
 	p := &m.Plan
-	if err := m.tree.MountDev(p.ShmSize, outside(p.Namespaces.GIDs, 5)); err != nil {
+	if err := m.tree.MountDev(m.scratch+"/dev", p.ShmSize, outside(p.Namespaces.GIDs, 5)); err != nil {
 		return err
 	}
 	for _, dir := range []string{"/proc", "/sys"} {
@@ -154,7 +162,7 @@ func (m *monitor) fill(account stage.Account) error {
 
 // addFile makes a file that is not the image's and mounts it.
 func (m *monitor) addFile(f stage.File) error {
-	source := filepath.Join(m.Plan.Scratch, filepath.Base(f.Target))
+	source := filepath.Join(m.scratch, filepath.Base(f.Target))
 	if err := os.WriteFile(source, f.Text, 0o644); err != nil {
 		return err
 	}

@@ -13,10 +13,13 @@ import (
 
 // InitMain is process 1 of a container run with --init: it starts args, hands
 // on the signals it gets, reaps every orphan, and returns the exit status of
-// args once that has ended. The kernel then ends the rest.
-func InitMain(args []string) int {
+// args once that has ended. The kernel then ends the rest. It closes the
+// descriptor listening when it hears signals.
+func InitMain(listening int, args []string) int {
+	unix.CloseOnExec(listening)
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals)
+	unix.Close(listening)
 	path, err := exec.LookPath(args[0])
 	var pid int
 	if err == nil || errors.Is(err, exec.ErrDot) {

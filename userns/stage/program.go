@@ -3,6 +3,7 @@ package stage
 import (
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -209,7 +210,11 @@ func (p *Plan) exec(c *userns.Program, r Ready) {
 	argv, env := c.Strs(p.Process.Args), c.Strs(p.Process.Env)
 	name := p.Process.Args[0]
 	if r.InitFile >= 0 {
-		argv = c.Strs(append([]string{"rbox-init"}, p.Process.Args...))
+		// It closes the socket once it listens for signals, which are lost on
+		// process 1 before: until then the container has not started.
+		sock := 3 + len(r.Kept)
+		c.KeepReport(sock)
+		argv = c.Strs(append([]string{"rbox-init", strconv.Itoa(sock)}, p.Process.Args...))
 		c.Call(ExecStep+"rbox-init", unix.SYS_EXECVEAT, r.InitFile, c.Str(""), argv, env, unix.AT_EMPTY_PATH)
 		return
 	}
