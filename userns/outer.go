@@ -51,58 +51,86 @@ func Open(o Options) (*Outer, error) {
 	if err != nil {
 		return nil, err
 	}
-	for {
-		lock, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-		if err != nil {
-			return nil, fmt.Errorf("open the keeper's file: %w", err)
-		}
-		outer, err := openLocked(lock, path, o)
-		if outer == nil {
-			lock.Close()
-		}
-		if !errors.Is(err, errAgain) {
-			return outer, err
-		}
-	}
-}
-
-// errAgain says that the keeper's file was replaced under us.
-var errAgain = errors.New("the keeper changed")
-
-// openLocked joins the keeper that lock records, else makes one in its place.
-func openLocked(lock *os.File, path string, o Options) (*Outer, error) {
-	if err := flock(lock, unix.LOCK_SH); err != nil {
-		return nil, err
-	}
-	rec, ns := joinable(lock)
 	stamp := sourceStamp()
-	if ns != nil && rec.Source == stamp {
-		return &Outer{rec.Maps, ns, lock}, nil
-	}
-	// A conversion of a lock is not atomic: look again once we hold it alone.
-	if ns != nil {
-		if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-			return &Outer{rec.Maps, ns, lock}, flock(lock, unix.LOCK_SH) // its ids are out of date, but containers use it
-		}
-		ns.Close()
-	} else if err := flock(lock, unix.LOCK_EX); err != nil {
-		return nil, err
-	}
-	if !sameFile(lock, path) {
-		return nil, errAgain
-	}
-	if rec, ns = joinable(lock); ns != nil {
-		if rec.Source == stamp {
-			return &Outer{rec.Maps, ns, lock}, flock(lock, unix.LOCK_SH)
-		}
-		ns.Close()
-		unix.Kill(rec.Pid, unix.SIGTERM)
-	}
-	outer, err := makeKeeper(lock, stamp, o)
+	lock, rec, ns, err := lookAt(path)
 	if err != nil {
 		return nil, err
 	}
-	return outer, flock(lock, unix.LOCK_SH)
+	if ns != nil && rec.Source == stamp {
+		return &Outer{rec.Maps, ns, lock}, nil
+	}
+	closeAll(ns, lock)
+	return openAlone(path, stamp, o)
+}
+
+// lookAt opens the keeper's file, with a shared lock that shows that we use it,
+// and the namespace it records; nil if that is gone.
+func lookAt(path string) (lock *os.File, rec keeperRecord, ns *os.File, err error) {
+	for {
+		lock, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return nil, rec, nil, fmt.Errorf("open the keeper's file: %w", err)
+		}
+		if err = flock(lock, unix.LOCK_SH); err != nil {
+			lock.Close()
+			return nil, rec, nil, err
+		}
+		if sameFile(lock, path) { // else its keeper has gone meanwhile
+			rec, ns = joinable(lock)
+			return lock, rec, ns, nil
+		}
+		lock.Close()
+	}
+}
+
+// openAlone is Open for one process at a time: it joins what another has made
+// meanwhile, or makes a keeper. The file of one that was killed is left to the
+// containers that still use its namespace, and hold the file's lock.
+func openAlone(path, stamp string, o Options) (*Outer, error) {
+	guard, err := os.OpenFile(filepath.Join(o.Dir, "keepers.lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the keepers' lock: %w", err)
+	}
+	defer guard.Close()
+	if err := flock(guard, unix.LOCK_EX); err != nil {
+		return nil, err
+	}
+	for {
+		lock, rec, ns, err := lookAt(path)
+		if err != nil {
+			return nil, err
+		}
+		if ns != nil && rec.Source == stamp {
+			return &Outer{rec.Maps, ns, lock}, nil
+		}
+		unused := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
+		switch {
+		case !unused && ns != nil: // its ids are out of date, but containers use it
+			return &Outer{rec.Maps, ns, lock}, flock(lock, unix.LOCK_SH)
+		case !unused:
+			os.Remove(path)
+		case sameFile(lock, path):
+			if ns != nil {
+				unix.Kill(rec.Pid, unix.SIGTERM)
+				ns.Close()
+			}
+			outer, err := makeKeeper(lock, stamp, o)
+			if err != nil {
+				lock.Close()
+				return nil, err
+			}
+			return outer, flock(lock, unix.LOCK_SH)
+		}
+		closeAll(ns, lock)
+	}
+}
+
+func closeAll(files ...*os.File) {
+	for _, f := range files {
+		if f != nil {
+			f.Close()
+		}
+	}
 }
 
 // flock waits for the lock how of f.

@@ -236,16 +236,19 @@ func (c *RunCmd) prepare(app *App, launch *container.Launch, home *container.Hom
 	if config.Plan, err = c.plan(from, n, id); err != nil {
 		return err
 	}
-	folder, err := home.Create(id, name, c.Rm)
-	if err != nil {
+	if launch.Folder, err = home.Create(id, c.Rm); err != nil {
 		return err
 	}
-	launch.Folder, launch.Config = folder, config
-	if err = c.fill(app, folder.Dir, &launch.Config.Plan); err == nil && c.Cidfile != "" {
-		err = os.WriteFile(c.Cidfile, []byte(id), 0o644)
+	if err = c.fill(app, launch.Folder, &config.Plan); err != nil {
+		launch.Folder.Discard()
+		return err
 	}
-	if err != nil {
-		folder.Discard()
+	launch.Config = config
+	if err = launch.Folder.Born(config); err != nil || c.Cidfile == "" {
+		return err
+	}
+	if err = os.WriteFile(c.Cidfile, []byte(id), 0o644); err != nil {
+		launch.Folder.Discard()
 	}
 	return err
 }
@@ -263,23 +266,23 @@ func absolute(path string) string {
 }
 
 // fill makes what the plan expects in the container's folder: its writable layer.
-func (c *RunCmd) fill(app *App, dir string, p *stage.Plan) error {
+func (c *RunCmd) fill(app *App, f *container.Folder, p *stage.Plan) error {
 	r := &p.Root
 	switch r.Driver {
 	case string(rootfs.Overlay), string(rootfs.Fuse):
 		r.Volatile = c.Rm
-		r.Upper, r.Work = filepath.Join(dir, "upper"), filepath.Join(dir, "work")
-		return errors.Join(os.Mkdir(r.Upper, 0o755), os.Mkdir(r.Work, 0o755))
+		r.Upper, r.Work = filepath.Join(f.Dir, "upper"), filepath.Join(f.Dir, "work")
+		return errors.Join(os.Mkdir(filepath.Join(f.Unborn, "upper"), 0o755), os.Mkdir(filepath.Join(f.Unborn, "work"), 0o755))
 	case string(rootfs.Copy):
 		ctx, stop := interruptible()
 		defer stop()
 		client := &unpackClient{outer: app.Outer}
 		defer client.Close()
-		whole := filepath.Join(dir, "rootfs")
+		whole := filepath.Join(f.Unborn, "rootfs")
 		if err := errors.Join(os.Mkdir(whole, 0o755), client.Copy(ctx, whole, r.Lowers)); err != nil {
 			return errors.Join(orInterrupted(ctx, err), client.Remove(context.Background(), whole))
 		}
-		*r = stage.Root{Driver: "dir", Dir: whole}
+		*r = stage.Root{Driver: "dir", Dir: filepath.Join(f.Dir, "rootfs")}
 	}
 	return nil
 }

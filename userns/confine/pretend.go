@@ -66,10 +66,10 @@ func deviceNode(nr, arg uint32) []unix.SockFilter {
 	body := []unix.SockFilter{
 		load(offArgs + 8*arg),
 		{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: unix.S_IFMT},
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.S_IFCHR, Jt: 1},
-		onlyIf(unix.S_IFBLK, 3),
+		unless(unix.S_IFBLK, 3), // to the last but one
+		onlyIf(unix.S_IFCHR, 3), // to the last
 		load(offArgs + 8*(arg+1)),
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: 0, Jt: 1},
+		unless(0, 1),
 		ret(unix.SECCOMP_RET_ERRNO),
 		ret(unix.SECCOMP_RET_ALLOW),
 	}

@@ -74,13 +74,14 @@ func hostKey() string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// A Folder is one container's, locked: whoever holds the lock runs it.
+// A Folder is one container's, locked: whoever holds the lock runs it. Until
+// Born it lies under another name.
 type Folder struct {
-	Dir    string
+	Dir    string // where it will lie
+	Unborn string // where it lies until then
 	home   *Home
 	config *os.File // config.json, which has the lock
 	id     string
-	name   string
 }
 
 // NameInUseError reports that another container has the name.
@@ -114,35 +115,46 @@ func CheckName(name string) error {
 	return nil
 }
 
-// Create makes the folder of a new container, locked, and takes its name. It
-// appears under its id once it is locked: an unlocked one has no monitor.
-func (h *Home) Create(id, name string, autoRemove bool) (*Folder, error) {
-	in := filepath.Join(h.Dir, kept)
+// Create makes the folder of a new container, locked, to be filled. A folder
+// whose maker is killed before Born is removed by the next Sweep.
+func (h *Home) Create(id string, autoRemove bool) (*Folder, error) {
+	f := &Folder{home: h, id: id, Dir: filepath.Join(h.Dir, kept, id), Unborn: filepath.Join(h.Dir, passing, unborn+id)}
 	if autoRemove {
-		in = filepath.Join(h.Dir, passing)
+		f.Dir = filepath.Join(h.Dir, passing, id)
 	}
-	f := &Folder{Dir: filepath.Join(in, unborn+id), home: h, id: id, name: name}
-	if err := os.Mkdir(f.Dir, 0o700); err != nil {
+	if err := os.Mkdir(f.Unborn, 0o700); err != nil {
 		return nil, err
 	}
-	config, err := os.OpenFile(filepath.Join(f.Dir, "config.json"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	config, err := os.OpenFile(filepath.Join(f.Unborn, "config.json"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err == nil {
 		f.config = config
 		err = unix.Flock(int(config.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	}
-	born := filepath.Join(in, id)
-	if err == nil {
-		err = os.Rename(f.Dir, born)
-	}
-	if err == nil {
-		f.Dir = born
-		err = h.takeName(name, id)
 	}
 	if err != nil {
 		f.Discard()
 		return nil, err
 	}
 	return f, nil
+}
+
+// Born writes the container's configuration and makes it one that commands see,
+// under its name. It returns *NameInUseError, and the folder is gone, if
+// another container has that.
+func (f *Folder) Born(c Config) error {
+	b, err := json.Marshal(c)
+	if err == nil {
+		_, err = f.config.WriteAt(b, 0)
+	}
+	if err == nil {
+		err = os.Rename(f.Unborn, f.Dir)
+	}
+	if err == nil {
+		err = f.home.takeName(c.Name, f.id)
+	}
+	if err != nil {
+		f.Discard()
+	}
+	return err
 }
 
 // Folders that are no containers: not locked yet, or being removed.
@@ -154,35 +166,46 @@ const (
 // takeName records that id has name. A name whose container is gone is free.
 func (h *Home) takeName(name, id string) error {
 	path := filepath.Join(h.Dir, names, name)
+	// A link appears with its content, which a file does not.
+	err := os.Symlink(id, path)
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if owner, err := os.Readlink(path); err == nil && h.exists(owner) {
+		return &NameInUseError{name, owner}
+	}
+	return h.takeStaleName(path, name, id)
+}
+
+// takeStaleName is takeName for one process at a time: of several that find a
+// name free to take, one gets it.
+func (h *Home) takeStaleName(path, name, id string) error {
+	lock, err := os.OpenFile(filepath.Join(h.Dir, "names.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return err
+	}
 	for {
-		// A link appears with its content, which a file does not.
 		err := os.Symlink(id, path)
 		if !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 		owner, err := os.Readlink(path)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
 		if err == nil && h.exists(owner) {
 			return &NameInUseError{name, owner}
 		}
-		os.Remove(path)
+		if err == nil {
+			os.Remove(path)
+		}
 	}
-}
-
-// Write fills config.json.
-func (f *Folder) Write(c Config) error {
-	b, err := json.Marshal(c)
-	if err == nil {
-		_, err = f.config.WriteAt(b, 0)
-	}
-	return err
 }
 
 // Discard removes a folder in which nothing belongs to subordinate ids yet.
 func (f *Folder) Discard() {
-	f.home.forget(f.id, f.name)
+	os.RemoveAll(f.Unborn)
 	os.RemoveAll(f.Dir)
 	if f.config != nil {
 		f.config.Close()
@@ -306,8 +329,11 @@ func (h *Home) List() ([]Info, error) {
 }
 
 // tryLock takes the container's lock if nobody holds it.
-func (h *Home) tryLock(id string) (*os.File, error) {
-	lock, err := os.OpenFile(filepath.Join(h.folder(id), "config.json"), os.O_RDWR, 0)
+func (h *Home) tryLock(id string) (*os.File, error) { return lockConfig(h.folder(id)) }
+
+// lockConfig takes the lock of the folder dir if nobody holds it.
+func lockConfig(dir string) (*os.File, error) {
+	lock, err := os.OpenFile(filepath.Join(dir, "config.json"), os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -319,16 +345,18 @@ func (h *Home) tryLock(id string) (*os.File, error) {
 }
 
 // Dead lists containers that were to be removed at their end and whose monitor
-// was killed before it could, and folders half removed.
+// was killed before it could, and folders half made or half removed.
 func (h *Home) Dead() (ids []string) {
 	entries, _ := os.ReadDir(filepath.Join(h.Dir, passing))
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), unborn) {
-			h.clearUnborn(filepath.Join(h.Dir, passing, e.Name()))
-		} else if strings.HasPrefix(e.Name(), doomed) {
-			ids = append(ids, e.Name())
-		} else if lock, err := h.tryLock(e.Name()); err == nil {
+		lock, err := lockConfig(filepath.Join(h.Dir, passing, e.Name()))
+		if err == nil {
 			lock.Close()
+		}
+		switch {
+		case err == nil, strings.HasPrefix(e.Name(), doomed):
+			ids = append(ids, e.Name())
+		case strings.HasPrefix(e.Name(), unborn) && errors.Is(err, fs.ErrNotExist) && old(e):
 			ids = append(ids, e.Name())
 		}
 	}
@@ -338,9 +366,7 @@ func (h *Home) Dead() (ids []string) {
 // makingTime is far more than it takes to lock a new folder.
 const makingTime = 10 * time.Second
 
-// clearUnborn removes a folder whose maker was killed at once.
-func (h *Home) clearUnborn(dir string) {
-	if st, err := os.Stat(dir); err == nil && time.Since(st.ModTime()) > makingTime {
-		os.RemoveAll(dir)
-	}
+func old(e fs.DirEntry) bool {
+	st, err := e.Info()
+	return err == nil && time.Since(st.ModTime()) > makingTime
 }

@@ -60,10 +60,6 @@ func StartMonitor(h *Home, outer *userns.Outer, stage, id string) (*Monitor, err
 // the monitor was lost; *Failure carries a status of its own. If this process
 // ends, the container does.
 func (m *Monitor) Run(l *Launch) (status int, err error) {
-	if err := l.Folder.Write(l.Config); err != nil {
-		l.Folder.Discard()
-		return 0, err
-	}
 	if err := m.hand(l); err != nil {
 		return 0, m.lost(l)
 	}

@@ -231,8 +231,8 @@ func (m *monitor) cleanUp() error {
 // is killed first. Like the monitor it is root of the outer user namespace.
 func RemoveMain(home, id string, running bool) error {
 	h := &Home{home}
-	if strings.HasPrefix(id, doomed) {
-		return h.remove(id)
+	if strings.HasPrefix(id, ".") { // no container yet, or none any more
+		return os.RemoveAll(filepath.Join(home, passing, id))
 	}
 	lock, err := h.tryLock(id)
 	if errors.Is(err, unix.EWOULDBLOCK) {
@@ -280,12 +280,9 @@ func (h *Home) end(id string) (lock *os.File, err error) {
 
 // remove deletes the container's folder, whoever owns what is in it, and its name.
 func (h *Home) remove(id string) error {
-	dir := filepath.Join(h.Dir, passing, id)
-	if !strings.HasPrefix(id, doomed) {
-		var err error
-		if dir, err = h.doom(id); err != nil {
-			return err
-		}
+	dir, err := h.doom(id)
+	if err != nil {
+		return err
 	}
 	return os.RemoveAll(dir)
 }
@@ -345,7 +342,7 @@ func (m *monitor) start(account stage.Account) error {
 	}
 	if err != nil {
 		child.Kill()
-		return m.explain(err, account)
+		return explain(err, account)
 	}
 	return nil
 }
@@ -391,12 +388,18 @@ func (m *monitor) unshareTime() error {
 }
 
 // explain says what a failed step means to the user.
-func (m *monitor) explain(err error, account stage.Account) error {
+func explain(err error, account stage.Account) error {
 	var step *userns.StepError
-	if !errors.As(err, &step) || !strings.HasPrefix(step.Step, stage.ExecStep) {
+	if !errors.As(err, &step) {
 		return fmt.Errorf("start the container: %w", err)
 	}
-	name := strings.TrimPrefix(step.Step, stage.ExecStep)
+	if strings.HasPrefix(step.Step, stage.RlimitStep) && step.Err == unix.EPERM {
+		return &Failure{Text: step.Error() + ": above the hard limit", Advice: "the shell shows it: ulimit -H -a", Status: 125}
+	}
+	if !strings.HasPrefix(step.Step, stage.ExecStep) {
+		return fmt.Errorf("start the container: %w", err)
+	}
+	name := clip(strings.TrimPrefix(step.Step, stage.ExecStep))
 	f := &Failure{Text: fmt.Sprintf("run %q: %v", name, step.Err), Status: 126}
 	switch step.Err {
 	case unix.ENOENT, unix.ENOTDIR:
@@ -413,4 +416,12 @@ func (m *monitor) explain(err error, account stage.Account) error {
 		f.Advice = "a program of another architecture (see rbox image inspect), or a script without #! line"
 	}
 	return f
+}
+
+// clip shortens what a message quotes.
+func clip(s string) string {
+	if len(s) > 200 {
+		return s[:200] + "…"
+	}
+	return s
 }

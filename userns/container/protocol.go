@@ -65,7 +65,7 @@ func send(sock int, m message, files ...*os.File) error {
 // receive reads a message and the files that came with it. The end of the
 // other side is io.EOF.
 func receive(sock int) (m message, files []*os.File, err error) {
-	b, oob := make([]byte, 8<<10), make([]byte, unix.CmsgSpace(4*maxRights))
+	b, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4*maxRights))
 	var n, oobn int
 	for {
 		n, oobn, _, _, err = unix.Recvmsg(sock, b, oob, unix.MSG_CMSG_CLOEXEC)

@@ -53,7 +53,11 @@ func (p *Plan) Program(r Ready) *userns.Program {
 	p.hide(c)
 	leaveHost(c)
 	if p.ReadOnly {
-		c.Call("make / read-only", unix.SYS_MOUNT, 0, c.Str("/"), 0, unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, 0)
+		// mount(2) would have to name all flags of the mount that are locked.
+		attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+		c.Call("make / read-only", unix.SYS_MOUNT_SETATTR, atFDCWD, c.Str("/"), 0, userns.Ref(c, attr), unix.MOUNT_ATTR_SIZE_VER0).Else(func() {
+			c.Call("make / read-only", unix.SYS_MOUNT, 0, c.Str("/"), 0, unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, 0)
+		})
 	}
 	p.attach(c, r)
 	p.drop(c, r.Account)
@@ -176,7 +180,7 @@ func (p *Plan) attach(c *userns.Program, r Ready) {
 	c.Call("umask", unix.SYS_UMASK, 0o022)
 	for _, l := range p.Process.Rlimits {
 		lim := &unix.Rlimit{Cur: l.Soft, Max: l.Hard}
-		c.Call("set resource limit "+RlimitName(l.Resource), unix.SYS_PRLIMIT64, 0, l.Resource, userns.Ref(c, lim), 0)
+		c.Call(RlimitStep+RlimitName(l.Resource), unix.SYS_PRLIMIT64, 0, l.Resource, userns.Ref(c, lim), 0)
 	}
 	c.Call("chdir to "+p.Process.Cwd, unix.SYS_CHDIR, c.Str(p.Process.Cwd)).Save(regCwd).Pass(unix.EACCES)
 }
@@ -201,8 +205,12 @@ func (p *Plan) drop(c *userns.Program, a Account) {
 	c.Call("set the user id", unix.SYS_SETRESUID, int(a.UID), int(a.UID), int(a.UID))
 }
 
-// ExecStep begins the name of the step that runs the user's program.
-const ExecStep = "exec "
+// ExecStep begins the name of the step that runs the user's program, and
+// RlimitStep that of one that sets a limit.
+const (
+	ExecStep   = "exec "
+	RlimitStep = "set resource limit "
+)
 
 // exec runs the program: a name with a slash as it is, another one where PATH
 // has it, as execvp(3) looks. A file that may not be run does not end the search.
