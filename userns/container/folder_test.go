@@ -27,11 +27,11 @@ func home(t *testing.T) *Home {
 // create makes the folder of a container that runs until its folder is closed.
 func create(t *testing.T, h *Home, id, name string, autoRemove bool) *Folder {
 	t.Helper()
-	f, err := h.Create(id, name, autoRemove)
-	if err != nil {
-		t.Fatal(err)
+	f, err := h.Create(id, autoRemove)
+	if err == nil {
+		err = f.Born(Config{ID: id, Name: name, AutoRemove: autoRemove})
 	}
-	if err := f.Write(Config{ID: id, Name: name, AutoRemove: autoRemove}); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.config.Close() })
@@ -68,13 +68,22 @@ func TestCheckName(t *testing.T) {
 func TestNames(t *testing.T) {
 	h := home(t)
 	first := create(t, h, "aa", "box", false)
-	_, err := h.Create("bb", "box", true)
+	other, err := h.Create("bb", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = other.Born(Config{ID: "bb", Name: "box"})
 	var used *NameInUseError
 	if !errors.As(err, &used) || used.ID != "aa" || used.Hint() == "" {
 		t.Errorf("a name in use: %v", err)
 	}
 	if ids, _ := h.IDs(); !slices.Equal(ids, []string{"aa"}) {
 		t.Errorf("the failure left %v", ids)
+	}
+	for _, dir := range []string{other.Dir, other.Unborn} {
+		if _, err := os.Lstat(dir); err == nil {
+			t.Errorf("the failure left %s", dir)
+		}
 	}
 	first.Discard()
 	second := create(t, h, "bb", "box", true)
@@ -93,25 +102,61 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// Many want one name, which is free, or whose container is gone.
 func TestOneOfManyGetsTheName(t *testing.T) {
-	h := home(t)
-	var won atomic.Int32
-	var all sync.WaitGroup
-	for i := range 20 {
-		all.Go(func() {
-			f, err := h.Create(fmt.Sprint("id", i), "box", i%2 == 0)
-			switch {
-			case err == nil:
-				won.Add(1)
-				t.Cleanup(f.Discard)
-			case !errors.As(err, new(*NameInUseError)):
-				t.Error(err)
+	for round := range 30 {
+		h := home(t)
+		if stale := round%2 == 0; stale {
+			if err := os.Symlink("gone", filepath.Join(h.Dir, names, "box")); err != nil {
+				t.Fatal(err)
 			}
-		})
+		}
+		var won atomic.Int32
+		var all sync.WaitGroup
+		for i := range 10 {
+			all.Go(func() {
+				f, err := h.Create(fmt.Sprint("id", i), i%2 == 0)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				switch err := f.Born(Config{Name: "box"}); {
+				case err == nil:
+					won.Add(1)
+					defer f.config.Close()
+				case !errors.As(err, new(*NameInUseError)):
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if ids, err := h.IDs(); won.Load() != 1 || len(ids) != 1 || err != nil {
+			t.Fatalf("round %d: %d got the name; folders of %v, %v", round, won.Load(), ids, err)
+		}
 	}
-	all.Wait()
-	if ids, err := h.IDs(); won.Load() != 1 || len(ids) != 1 || err != nil {
-		t.Errorf("%d got the name; folders of %v, %v", won.Load(), ids, err)
+}
+
+// Nobody sees a container before it is whole.
+func TestUnborn(t *testing.T) {
+	h := home(t)
+	f, err := h.Create("aa", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids, err := h.IDs()
+	if dead := h.Dead(); err != nil || len(ids) > 0 || len(dead) > 0 {
+		t.Errorf("in the making: ids %v, %v; dead %v", ids, err, dead)
+	}
+	if _, err := os.Lstat(f.Unborn); err != nil {
+		t.Error(err)
+	}
+	f.config.Close() // its maker was killed
+	if dead := h.Dead(); len(dead) == 1 {
+		if err := RemoveMain(h.Dir, dead[0], false); err != nil {
+			t.Error(err)
+		}
+	} else if err := os.Chtimes(f.Unborn, time.Time{}, time.Now().Add(-2*makingTime)); err != nil || len(h.Dead()) != 1 {
+		t.Errorf("with its maker gone, and old (%v), dead are %v", err, h.Dead())
 	}
 }
 
@@ -231,7 +276,7 @@ func TestDead(t *testing.T) {
 	create(t, h, "running", "a", true)
 	create(t, h, "ended", "b", true).config.Close()
 	create(t, h, "kept", "c", false).config.Close()
-	for name, age := range map[string]time.Duration{".new-old": 2 * makingTime, ".new-fresh": 0, doomed + "half": 0} {
+	for name, age := range map[string]time.Duration{unborn + "old": 2 * makingTime, unborn + "fresh": 0, doomed + "half": 0} {
 		dir := filepath.Join(h.Dir, passing, name)
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
@@ -242,13 +287,8 @@ func TestDead(t *testing.T) {
 	}
 	got := h.Dead()
 	slices.Sort(got)
-	if want := []string{doomed + "half", "ended"}; !slices.Equal(got, want) {
+	if want := []string{unborn + "old", doomed + "half", "ended"}; !slices.Equal(got, want) {
 		t.Errorf("dead are %v, want %v", got, want)
-	}
-	for name, want := range map[string]bool{".new-old": false, ".new-fresh": true} {
-		if _, err := os.Lstat(filepath.Join(h.Dir, passing, name)); (err == nil) != want {
-			t.Errorf("%s: %v", name, err)
-		}
 	}
 	if ids, err := h.IDs(); err != nil || slices.ContainsFunc(ids, func(id string) bool { return id[0] == '.' }) {
 		t.Errorf("ids %v, %v", ids, err)
@@ -262,14 +302,14 @@ func TestList(t *testing.T) {
 		passing bool
 		ends    bool
 	}{{"aa", false, true}, {"bb", true, false}, {"cc", false, false}, {"dd", true, true}} {
-		f, err := h.Create(c.id, "name-"+c.id, c.passing)
+		f, err := h.Create(c.id, c.passing)
+		if err == nil {
+			err = f.Born(Config{ID: c.id, Name: "name-" + c.id, AutoRemove: c.passing, Created: time.Unix(int64(i), 0)})
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer f.config.Close()
-		if err := f.Write(Config{ID: c.id, AutoRemove: c.passing, Created: time.Unix(int64(i), 0)}); err != nil {
-			t.Fatal(err)
-		}
 		if err := writeState(f.Dir, State{Pid: 1}); err != nil {
 			t.Fatal(err)
 		}

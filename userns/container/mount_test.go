@@ -83,10 +83,11 @@ func TestExplain(t *testing.T) {
 		"not a program":    {&userns.StepError{Step: "exec foo", Err: unix.ENOEXEC}, 126, `run "foo": exec format error`},
 		"something else":   {&userns.StepError{Step: "exec foo", Err: unix.E2BIG}, 126, `run "foo": argument list too long`},
 		"before the start": {&userns.StepError{Step: "pivot_root", Err: unix.EPERM}, 125, "start the container: pivot_root: operation not permitted"},
+		"a limit too high": {&userns.StepError{Step: stage.RlimitStep + "nofile", Err: unix.EPERM}, 125, stage.RlimitStep + "nofile: operation not permitted: above the hard limit"},
 		"no step":          {errors.New("x"), 125, "start the container: x"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := failure((&monitor{}).explain(tc.err, stage.Account{UID: 7}))
+			f := failure(explain(tc.err, stage.Account{UID: 7}))
 			if f.Status != tc.status || f.Text != tc.text || f.ExitStatus() != tc.status {
 				t.Errorf("got %d, %q; want %d, %q", f.Status, f.Text, tc.status, tc.text)
 			}

@@ -5,9 +5,13 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"rbox/userns"
+	"rbox/userns/stage"
 )
 
 // line is both ends of a control socket.
@@ -112,6 +116,18 @@ func TestForeignMessage(t *testing.T) {
 	}
 	if _, _, err := receive(b); err == nil || err == io.EOF {
 		t.Errorf("got %v, want an error", err)
+	}
+}
+
+// A command's name can be as long as the user likes, and is in the message.
+func TestLongMessage(t *testing.T) {
+	a, b := line(t)
+	f := failure(explain(&userns.StepError{Step: "exec " + strings.Repeat("\x01", 100<<10), Err: unix.ENOENT}, stage.Account{}))
+	if err := send(a, message{Failed: f}); err != nil {
+		t.Fatal(err)
+	}
+	if m, _, err := receive(b); err != nil || m.Failed == nil || m.Failed.Text != f.Text || m.Failed.Status != 127 {
+		t.Errorf("got %+v, %v", m.Failed, err)
 	}
 }
 
