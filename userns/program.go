@@ -25,7 +25,9 @@ type Program struct {
 	any   []any          // structures likewise
 	regs  [nregs]uintptr // results that later steps use as arguments
 
-	waits   bool    // for the parent: it must not sleep meanwhile
+	waits   bool    // for the parent to release it
+	tells   bool    // the parent that it is ready
+	tid     int32   // a vforked child's pid, as its parent counts
 	parent  uintptr // the parent's end of the socket, which the child must not hold
 	files   []int   // descriptors to place
 	first   int     // the number of the first
@@ -196,7 +198,8 @@ func (p *Program) Name(i int) string {
 }
 
 // A failure is what a child sends of the step that failed. A byte on its own
-// says that it is ready, four are the pid that a Fork step goes on as.
+// says that it is ready, four are a pid: of a vforked child that waits, or what
+// a Fork step goes on as.
 type failure struct {
 	step  int32
 	errno int32
@@ -211,9 +214,15 @@ func afterFork()
 //go:linkname afterForkInChild syscall.runtime_AfterForkInChild
 func afterForkInChild()
 
-// start clones with flags and runs p in the child.
-// It returns the child's pid, as the caller's pid namespace counts.
-func (p *Program) start(flags uintptr, cgroup int) (pid int, err error) {
+//go:linkname entersyscallblock runtime.entersyscallblock
+func entersyscallblock()
+
+//go:linkname exitsyscall runtime.exitsyscall
+func exitsyscall()
+
+// start clones with flags and runs p in the child. If vforked it returns when
+// the child has become its program, or ended.
+func (p *Program) start(flags uintptr, cgroup int, vforked bool) (pid int, err error) {
 	if len(p.steps) == 0 {
 		return 0, errors.New("userns: an empty program")
 	}
@@ -222,11 +231,11 @@ func (p *Program) start(flags uintptr, cgroup int) (pid int, err error) {
 		args.flags |= unix.CLONE_INTO_CGROUP
 		args.cgroup = uint64(cgroup)
 	}
-	if haveVfork && flags == 0 && cgroup < 0 && !p.waits {
-		args.flags = unix.CLONE_VFORK
+	if vforked {
+		args.flags |= unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PARENT_SETTID
 	}
 	syscall.ForkLock.Lock()
-	r, errno := p.clone(&args)
+	r, errno := p.clone(&args, vforked)
 	syscall.ForkLock.Unlock()
 	runtime.KeepAlive(p)
 	if errno != 0 {
@@ -249,7 +258,7 @@ type cloneArgs struct {
 //go:noinline
 //go:norace
 //go:nocheckptr
-func (p *Program) clone(ca *cloneArgs) (pid uintptr, err unix.Errno) {
+func (p *Program) clone(ca *cloneArgs, vforked bool) (pid uintptr, err unix.Errno) {
 	var (
 		i      int
 		s      *step
@@ -263,22 +272,32 @@ func (p *Program) clone(ca *cloneArgs) (pid uintptr, err unix.Errno) {
 		passed bool
 		errno  uintptr
 	)
-	beforeFork()
-	if ca.flags == unix.CLONE_VFORK {
-		r1, errno = vfork()
+	if vforked {
+		entersyscallblock() // others may run meanwhile
+		beforeFork()
+		r1, errno = vfork(uintptr(ca.flags|ca.exitSignal), &p.tid)
 		e = syscall.Errno(errno)
-	} else if ca.cgroup != 0 {
-		r1, _, e = syscall.RawSyscall6(unix.SYS_CLONE3, uintptr(unsafe.Pointer(ca)), unsafe.Sizeof(*ca), 0, 0, 0, 0)
 	} else {
-		r1, _, e = syscall.RawSyscall6(unix.SYS_CLONE, uintptr(ca.flags|ca.exitSignal), 0, 0, 0, 0, 0)
+		beforeFork()
+		if ca.cgroup != 0 {
+			r1, _, e = syscall.RawSyscall6(unix.SYS_CLONE3, uintptr(unsafe.Pointer(ca)), unsafe.Sizeof(*ca), 0, 0, 0, 0)
+		} else {
+			r1, _, e = syscall.RawSyscall6(unix.SYS_CLONE, uintptr(ca.flags|ca.exitSignal), 0, 0, 0, 0, 0)
+		}
 	}
 	if e != 0 || r1 != 0 {
 		afterFork()
+		if vforked {
+			exitsyscall()
+		}
 		return r1, e
 	}
 
 	afterForkInChild()
 	syscall.RawSyscall(unix.SYS_CLOSE, p.parent, 0, 0)
+	if vforked && p.waits {
+		syscall.RawSyscall6(unix.SYS_SENDTO, p.regs[toParent], uintptr(unsafe.Pointer(&p.tid)), unsafe.Sizeof(p.tid), unix.MSG_NOSIGNAL, 0, 0)
+	}
 	for i = 0; i < len(steps); i++ {
 		s = &steps[i]
 		if s.skipIf0 != noReg && p.regs[s.skipIf0] == 0 {
@@ -295,7 +314,7 @@ func (p *Program) clone(ca *cloneArgs) (pid uintptr, err unix.Errno) {
 			r1, _, e = syscall.RawSyscall6(unix.SYS_CLONE, a[0]|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 			if e == 0 && r1 != 0 {
 				f.step = int32(r1)
-				syscall.RawSyscall6(unix.SYS_SENDTO, p.regs[report], uintptr(unsafe.Pointer(&f)), unsafe.Sizeof(f.step), unix.MSG_NOSIGNAL, 0, 0)
+				syscall.RawSyscall6(unix.SYS_SENDTO, p.regs[toParent], uintptr(unsafe.Pointer(&f)), unsafe.Sizeof(f.step), unix.MSG_NOSIGNAL, 0, 0)
 				syscall.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
 			}
 		case kindFail:
@@ -335,7 +354,7 @@ func (p *Program) clone(ca *cloneArgs) (pid uintptr, err unix.Errno) {
 			continue
 		}
 		f.step, f.errno = int32(i), int32(e)
-		syscall.RawSyscall6(unix.SYS_SENDTO, p.regs[report], uintptr(unsafe.Pointer(&f)), unsafe.Sizeof(f), unix.MSG_NOSIGNAL, 0, 0)
+		syscall.RawSyscall6(unix.SYS_SENDTO, p.regs[toParent], uintptr(unsafe.Pointer(&f)), unsafe.Sizeof(f), unix.MSG_NOSIGNAL, 0, 0)
 		break
 	}
 	for {

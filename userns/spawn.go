@@ -13,48 +13,117 @@ import (
 // two points, over a socket: Release, for which a Program waits with
 // AwaitRelease, and Ready, which it tells with TellReady.
 type Child struct {
-	Pid  int
-	prog *Program
-	sock *os.File
+	Pid   int
+	prog  *Program
+	sock  *os.File
+	ready bool // it has told so
 }
 
-// report is the register that holds a child's end of the socket.
-const report Reg = 0
+// toParent is the register that holds a child's end of the socket.
+const toParent Reg = 0
 
 // AwaitRelease adds a step that waits for the parent's Release and fails with
 // EPIPE if the parent dies first.
 func (p *Program) AwaitRelease() {
 	p.waits = true
-	p.Call("wait for the parent", unix.SYS_READ, report, p.Bytes(make([]byte, 1)), 1).Min(1)
+	p.Call("wait for the parent", unix.SYS_READ, toParent, p.Bytes(make([]byte, 1)), 1).Min(1)
 }
 
 // TellReady adds a step that tells the parent; it fails with EPIPE if the
 // parent is gone, so that it belongs after PR_SET_PDEATHSIG.
 func (p *Program) TellReady() {
-	p.Call("find the parent alive", unix.SYS_SENDTO, report, p.Bytes([]byte{1}), 1, unix.MSG_NOSIGNAL, 0, 0)
+	p.tells = true
+	p.Call("find the parent alive", unix.SYS_SENDTO, toParent, p.Bytes([]byte{1}), 1, unix.MSG_NOSIGNAL, 0, 0)
 }
 
 // Start clones with flags, into the cgroup directory open as cgroup unless it
 // is -1, and runs p in the child. Descriptors that p places with Files are the
 // child's; all others must be close-on-exec.
 func Start(p *Program, flags uintptr, cgroup int) (*Child, error) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	c, far, err := p.child()
 	if err != nil {
-		return nil, os.NewSyscallError("socketpair", err)
-	}
-	p.parent = uintptr(pair[0])
-	pid, err := p.startOn(pair[1], flags, cgroup)
-	unix.Close(pair[1])
-	if err != nil {
-		unix.Close(pair[0])
 		return nil, err
 	}
-	return &Child{Pid: pid, prog: p, sock: os.NewFile(uintptr(pair[0]), "child")}, nil
+	c.Pid, err = p.startOn(far, flags, cgroup, haveVfork && flags == 0 && cgroup < 0 && !p.waits)
+	unix.Close(far)
+	if err != nil {
+		c.sock.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// StartPrepared is Start for a p that awaits release, which it gets once
+// prepare, called with the child's pid, has returned. It returns when the
+// child has become its program, or a *StepError. The child is not copied where
+// that can be avoided: it borrows our memory, and the calling thread, until then.
+func StartPrepared(p *Program, flags uintptr, cgroup int, prepare func(pid int) error) (*Child, error) {
+	c, far, err := p.child()
+	if err != nil {
+		return nil, err
+	}
+	vforked := haveVfork && flags != 0 && cgroup < 0
+	released := make(chan error, 1)
+	if vforked {
+		go func() { released <- c.release(prepare) }()
+	}
+	pid, err := p.startOn(far, flags, cgroup, vforked)
+	unix.Close(far)
+	if err != nil {
+		c.sock.Close()
+		return nil, err
+	}
+	if !vforked {
+		c.Pid = pid
+		released <- c.release(prepare)
+	}
+	err = <-released
+	c.Pid = max(c.Pid, pid)
+	if err == nil {
+		err = c.Started()
+	}
+	if err != nil {
+		c.Kill()
+		return nil, err
+	}
+	return c, nil
+}
+
+// release waits for the pid, if it is not known yet, prepares the child and
+// lets it go on. A child that cannot be prepared is killed.
+func (c *Child) release(prepare func(pid int) error) error {
+	if c.Pid == 0 {
+		r, err := c.next()
+		if err != nil {
+			return err
+		}
+		if r.pid == 0 {
+			return ErrDied
+		}
+	}
+	err := prepare(c.Pid)
+	if err == nil {
+		err = c.Release()
+	}
+	if err != nil {
+		unix.Kill(c.Pid, unix.SIGKILL)
+	}
+	return err
+}
+
+// child makes the socket between p's child, whose end is far, and us.
+func (p *Program) child() (c *Child, far int, err error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, -1, os.NewSyscallError("socketpair", err)
+	}
+	p.parent = uintptr(pair[0])
+	return &Child{prog: p, sock: os.NewFile(uintptr(pair[0]), "child")}, pair[1], nil
 }
 
 // startOn moves the child's end of the socket, and what Files asks for, above
 // the numbers that Files fills, and clones.
-func (p *Program) startOn(sock int, flags uintptr, cgroup int) (int, error) {
+func (p *Program) startOn(sock int, flags uintptr, cgroup int, vforked bool) (int, error) {
 	high := make([]int, 0, len(p.files)+1)
 	defer func() {
 		for _, fd := range high {
@@ -68,12 +137,12 @@ func (p *Program) startOn(sock int, flags uintptr, cgroup int) (int, error) {
 		}
 		high = append(high, up)
 		if i == 0 {
-			p.regs[report] = uintptr(up)
+			p.regs[toParent] = uintptr(up)
 		} else {
 			p.steps[p.filesAt+i-1].args[0] = uintptr(up)
 		}
 	}
-	return p.start(flags, cgroup)
+	return p.start(flags, cgroup, vforked)
 }
 
 // Files adds steps that make fds the child's descriptors first, first+1 and so
@@ -88,7 +157,7 @@ func (p *Program) Files(first int, fds []int) {
 // KeepReport adds a step that keeps the child's end of the socket as fd across
 // exec: Started then waits until the program closes it.
 func (p *Program) KeepReport(fd int) {
-	p.Call("keep the socket", unix.SYS_DUP3, report, fd, 0)
+	p.Call("keep the socket", unix.SYS_DUP3, toParent, fd, 0)
 }
 
 // DefaultSignals adds steps that give every signal its default action and
@@ -110,49 +179,70 @@ func (c *Child) Release() error {
 	return err
 }
 
-// Ready waits until the child has come to TellReady. It returns a *StepError
-// if a step failed before, io.EOF-like ErrDied if it ended without a word.
-func (c *Child) Ready() error {
-	ready, err := c.report()
-	if err == nil && !ready {
-		err = ErrDied
-	}
-	return err
-}
-
-// Started waits until the child has become its program. It returns a
-// *StepError if a step failed.
-func (c *Child) Started() error {
-	for {
-		ready, err := c.report()
-		if err != nil || !ready {
-			c.sock.Close()
-			return err
-		}
-	}
-}
-
 // ErrDied says that a child ended before it was ready and gave no reason: it was killed.
 var ErrDied = errors.New("killed before it was ready")
 
-// report reads one message: ready, or a failure, or neither at the end.
-func (c *Child) report() (ready bool, err error) {
+// Started waits until the child has become its program. It returns a
+// *StepError if a step failed, ErrDied if it never came to TellReady.
+func (c *Child) Started() error {
+	defer c.sock.Close()
+	for {
+		r, err := c.next()
+		if err != nil {
+			return err
+		}
+		if r == (report{}) {
+			break
+		}
+	}
+	if c.prog.tells && !c.ready {
+		return ErrDied
+	}
+	return nil
+}
+
+// Ready waits until the child has come to TellReady.
+func (c *Child) Ready() error {
+	for !c.ready {
+		r, err := c.next()
+		if err != nil {
+			return err
+		}
+		if r == (report{}) {
+			return ErrDied
+		}
+	}
+	return nil
+}
+
+// A report is one message of a child; zero at the end of them.
+type report struct {
+	pid   int
+	ready bool
+}
+
+// next reads a message and takes note of it. A failed step is a *StepError.
+func (c *Child) next() (r report, err error) {
 	var b [8]byte
 	n, err := eintr(func() (int, error) { return unix.Read(int(c.sock.Fd()), b[:]) })
 	switch {
 	case err == unix.ECONNRESET: // it died with our release unread
-		return false, ErrDied
+		return r, ErrDied
 	case err != nil:
-		return false, os.NewSyscallError("read", err)
+		return r, os.NewSyscallError("read", err)
+	case n == 1:
+		r.ready, c.ready = true, true
 	case n == 4:
-		c.Wait()
-		c.Pid = int(binary.NativeEndian.Uint32(b[:4]))
-		return c.report()
+		if c.Pid != 0 { // a Fork step goes on as another process
+			c.Wait()
+		}
+		r.pid = int(binary.NativeEndian.Uint32(b[:4]))
+		c.Pid = r.pid
 	case n == len(b):
 		step := int(int32(binary.NativeEndian.Uint32(b[:4])))
-		return false, &StepError{c.prog.Name(step), unix.Errno(binary.NativeEndian.Uint32(b[4:]))}
+		err = &StepError{c.prog.Name(step), unix.Errno(binary.NativeEndian.Uint32(b[4:]))}
 	}
-	return n == 1, nil
+	return r, err
 }
 
 // Wait reaps the child.

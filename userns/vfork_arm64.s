@@ -1,12 +1,12 @@
 #include "textflag.h"
 
-// func vfork() (pid, errno uintptr)
-// clone(2) with CLONE_VFORK|CLONE_VM|SIGCHLD. The return address stays in the
-// link register: the child shares the stack.
-TEXT ·vfork(SB),NOSPLIT|NOFRAME,$0-16
-	MOVD	$0x4111, R0
+// func vfork(flags uintptr, tid *int32) (pid, errno uintptr)
+// clone(2) with the child on the caller's stack. The return address stays in
+// the link register.
+TEXT ·vfork(SB),NOSPLIT|NOFRAME,$0-32
+	MOVD	flags+0(FP), R0
 	MOVD	$0, R1
-	MOVD	$0, R2
+	MOVD	tid+8(FP), R2
 	MOVD	$0, R3
 	MOVD	$0, R4
 	MOVD	$0, R5
@@ -15,11 +15,11 @@ TEXT ·vfork(SB),NOSPLIT|NOFRAME,$0-16
 	CMN	$4095, R0
 	BCC	ok
 	MOVD	$-1, R4
-	MOVD	R4, pid+0(FP)
+	MOVD	R4, pid+16(FP)
 	NEG	R0, R0
-	MOVD	R0, errno+8(FP)
+	MOVD	R0, errno+24(FP)
 	RET
 ok:
-	MOVD	R0, pid+0(FP)
-	MOVD	$0, errno+8(FP)
+	MOVD	R0, pid+16(FP)
+	MOVD	$0, errno+24(FP)
 	RET

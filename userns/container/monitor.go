@@ -322,28 +322,16 @@ func (m *monitor) start(account stage.Account) error {
 		ready.JoinUser, flags = int(ns.Fd()), 0
 	}
 	userns.RestoreNoFile()
-	program := m.Plan.Program(ready)
-	child, err := userns.Start(program, flags, -1)
+	child, err := userns.StartPrepared(m.Plan.Program(ready), flags, -1, func(pid int) error {
+		if ready.JoinUser >= 0 {
+			return nil
+		}
+		return writeMaps(pid, m.Plan.Namespaces)
+	})
 	if err != nil {
-		return fmt.Errorf("make the container's namespaces: %w", idmap.ExplainUserNS(err))
-	}
-	m.child = child
-	if flags&unix.CLONE_NEWUSER != 0 {
-		err = writeMaps(child.Pid, m.Plan.Namespaces)
-	}
-	if err == nil {
-		err = child.Release()
-	}
-	if err == nil {
-		err = child.Ready()
-	}
-	if err == nil {
-		err = child.Started()
-	}
-	if err != nil {
-		child.Kill()
 		return explain(err, account)
 	}
+	m.child = child
 	return nil
 }
 
@@ -387,11 +375,11 @@ func (m *monitor) unshareTime() error {
 	return nil
 }
 
-// explain says what a failed step means to the user.
+// explain says what a child that did not start means to the user.
 func explain(err error, account stage.Account) error {
 	var step *userns.StepError
 	if !errors.As(err, &step) {
-		return fmt.Errorf("start the container: %w", err)
+		return fmt.Errorf("start the container: %w", idmap.ExplainUserNS(err))
 	}
 	if strings.HasPrefix(step.Step, stage.RlimitStep) && step.Err == unix.EPERM {
 		return &Failure{Text: step.Error() + ": above the hard limit", Advice: "the shell shows it: ulimit -H -a", Status: 125}
