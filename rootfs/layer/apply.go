@@ -86,6 +86,14 @@ func (e *LimitError) Error() string {
 	return fmt.Sprintf("the layer holds more than %d %s", e.Limit, e.What)
 }
 
+// Hint is what the user can do.
+func (e *LimitError) Hint() string {
+	if e.What == "bytes" {
+		return "if you trust the image: rbox pull --max-size SIZE"
+	}
+	return "such a layer is made to fill the disk; if it is not, ask its maker to split it"
+}
+
 var (
 	errTruncated  = errors.New("the archive is cut off here")
 	errNotTar     = errors.New("not a tar archive")
