@@ -257,20 +257,15 @@ func printJSON(w io.Writer, v any, indent string) error {
 func humanSize(n int64, digits int) string {
 	units := []string{"B", "kB", "MB", "GB", "TB", "PB", "EB"}
 	size := float64(n)
-	i := 0
-	for ; size >= 1000 && i < len(units)-1; i++ {
+	for i, unit := range units {
+		text := strconv.FormatFloat(size, 'g', digits, 64)
+		// What rounding makes 1000 of has an exponent, and is 1 of the next unit.
+		if i == len(units)-1 || !strings.Contains(text, "e") {
+			return text + unit
+		}
 		size /= 1000
 	}
-	return strconv.FormatFloat(round(size, digits), 'g', digits, 64) + units[i]
-}
-
-// round keeps FormatFloat from an exponent where rounding adds a digit: 999.96 → 1000.
-func round(f float64, digits int) float64 {
-	s, err := strconv.ParseFloat(strconv.FormatFloat(f, 'g', digits, 64), 64)
-	if err != nil {
-		return f
-	}
-	return s
+	panic("no units")
 }
 
 // shortID is the first digits of an id or digest, without its algorithm.
