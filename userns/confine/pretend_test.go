@@ -77,6 +77,7 @@ func TestPretendAnswers(t *testing.T) {
 			}{
 				"character device": {unix.S_IFCHR | 0o666, null, true},
 				"block device":     {unix.S_IFBLK | 0o660, null, true},
+				"block device 0/0": {unix.S_IFBLK, 0, true},
 				"whiteout":         {unix.S_IFCHR | 0o600, 0, false},
 				"FIFO":             {unix.S_IFIFO | 0o644, null, false},
 				"regular file":     {unix.S_IFREG | 0o644, null, false},
