@@ -15,7 +15,6 @@ all: build
 build: ## bin/rbox
 	@$(GO) build -trimpath -ldflags '-s -w' -o $(STAGEBIN) ./cmd/stage
 	@sha256sum <$(STAGEBIN) | cut -c -64 >$(STAGEBIN).sum
-	@sha256sum $(STAGEBIN) > $(STAGEBIN).sum
 	@$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/rbox ./cmd/rbox
 
 deps: ## install the Debian packages that rbox, its tests and its benchmarks use

@@ -30,6 +30,24 @@ func remount(fd int, flags uintptr, deep bool) error {
 	return nil
 }
 
+// Covering names the mounts below the mount point dir, the first few.
+func Covering(dir string) string {
+	infos, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
+	if err != nil {
+		return err.Error()
+	}
+	var names []string
+	for _, i := range infos {
+		if i.Mountpoint != dir {
+			names = append(names, i.Mountpoint)
+		}
+	}
+	if len(names) > 3 {
+		names = append(names[:3], "…")
+	}
+	return strings.Join(names, ", ")
+}
+
 // mountFlags translates mountinfo's per-mount options (proc_pid_mountinfo(5)).
 func mountFlags(options string) (flags uintptr) {
 	for _, o := range strings.Split(options, ",") {

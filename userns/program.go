@@ -156,6 +156,11 @@ func (p *Program) Fork(name string, flags uintptr) StepRef {
 	return p.add(name, step{kind: kindFork, args: [maxArgs]uintptr{flags}, save: noReg, skipIf0: noReg})
 }
 
+// Note adds a step that tells the parent n: Child.Notes will hold it.
+func (p *Program) Note(n byte) {
+	p.Call("tell the parent", unix.SYS_SENDTO, toParent, p.Bytes([]byte{n, 0}), 2, unix.MSG_NOSIGNAL, 0, 0)
+}
+
 // Fail ends the child with the failure last remembered, else with ENOENT.
 func (p *Program) Fail(name string) {
 	p.add(name, step{kind: kindFail, save: noReg, skipIf0: noReg})
@@ -198,7 +203,7 @@ func (p *Program) Name(i int) string {
 }
 
 // A failure is what a child sends of the step that failed. A byte on its own
-// says that it is ready, four are a pid: of a vforked child that waits, or what
+// says that it is ready, two are a note, four are a pid: of a vforked child that waits, or what
 // a Fork step goes on as.
 type failure struct {
 	step  int32

@@ -14,6 +14,7 @@ import (
 // AwaitRelease, and Ready, which it tells with TellReady.
 type Child struct {
 	Pid   int
+	Notes []byte // what it told with Note steps
 	prog  *Program
 	sock  *os.File
 	ready bool // it has told so
@@ -191,7 +192,7 @@ func (c *Child) Started() error {
 		if err != nil {
 			return err
 		}
-		if r == (report{}) {
+		if r.end {
 			break
 		}
 	}
@@ -208,17 +209,17 @@ func (c *Child) Ready() error {
 		if err != nil {
 			return err
 		}
-		if r == (report{}) {
+		if r.end {
 			return ErrDied
 		}
 	}
 	return nil
 }
 
-// A report is one message of a child; zero at the end of them.
+// A report is one message of a child, or the end of them.
 type report struct {
-	pid   int
-	ready bool
+	pid int
+	end bool
 }
 
 // next reads a message and takes note of it. A failed step is a *StepError.
@@ -230,8 +231,12 @@ func (c *Child) next() (r report, err error) {
 		return r, ErrDied
 	case err != nil:
 		return r, os.NewSyscallError("read", err)
+	case n == 0:
+		r.end = true
 	case n == 1:
-		r.ready, c.ready = true, true
+		c.ready = true
+	case n == 2:
+		c.Notes = append(c.Notes, b[0])
 	case n == 4:
 		if c.Pid != 0 { // a Fork step goes on as another process
 			c.Wait()

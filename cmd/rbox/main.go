@@ -53,7 +53,7 @@ func grammarFor(word string) any {
 			continue
 		}
 		names := append(strings.Split(tag.Get("aliases"), ","), tag.Get("name"), strings.ToLower(f.Name))
-		if slices.Contains(names, word) {
+		if word != "" && slices.Contains(names, word) {
 			help, _ := all.FieldByName("Help")
 			return reflect.New(reflect.StructOf([]reflect.StructField{help, f})).Interface()
 		}

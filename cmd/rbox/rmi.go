@@ -51,6 +51,9 @@ func (c *RmiCmd) Run(app *App) error {
 			failed = err
 		}
 	}
+	if c.Force { // what a container kept from deletion may be free now
+		failed = errors.Join(failed, s.GC(ctx, client))
+	}
 	return failed
 }
 

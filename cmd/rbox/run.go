@@ -68,13 +68,12 @@ type createFlags struct {
 
 // A base is what a container starts from: a root file system and its defaults.
 type base struct {
-	image   string // as the user wrote it
-	id      string // of the image
-	config  image.ContainerConfig
-	root    stage.Root
-	mounts  []rootfs.Mount
-	layers  *os.File // lock of the layers
-	release func()
+	image  string // as the user wrote it
+	id     string // of the image
+	config image.ContainerConfig
+	root   stage.Root
+	mounts []rootfs.Mount
+	layers *os.File // lock of the layers
 }
 
 // Run starts the container in the foreground and ends with its exit status.
@@ -272,7 +271,8 @@ func (c *RunCmd) fill(app *App, f *container.Folder, p *stage.Plan) error {
 	case string(rootfs.Overlay), string(rootfs.Fuse):
 		r.Volatile = c.Rm
 		r.Upper, r.Work = filepath.Join(f.Dir, "upper"), filepath.Join(f.Dir, "work")
-		return errors.Join(os.Mkdir(filepath.Join(f.Unborn, "upper"), 0o755), os.Mkdir(filepath.Join(f.Unborn, "work"), 0o755))
+		upper := filepath.Join(f.Unborn, "upper")
+		return errors.Join(os.Mkdir(upper, 0o755), os.Chmod(upper, rootMode(r.Lowers)), os.Mkdir(filepath.Join(f.Unborn, "work"), 0o755))
 	case string(rootfs.Copy):
 		ctx, stop := interruptible()
 		defer stop()
@@ -285,6 +285,17 @@ func (c *RunCmd) fill(app *App, f *container.Folder, p *stage.Plan) error {
 		*r = stage.Root{Driver: "dir", Dir: filepath.Join(f.Dir, "rootfs")}
 	}
 	return nil
+}
+
+// rootMode is the mode of the topmost layer's root, which is the image's. Our
+// umask must not get in its way.
+func rootMode(lowers []string) os.FileMode {
+	if len(lowers) > 0 {
+		if st, err := os.Stat(lowers[len(lowers)-1]); err == nil {
+			return st.Mode() & (os.ModePerm | os.ModeSticky)
+		}
+	}
+	return 0o755
 }
 
 // hostsFile is /etc/hosts: this host's own with its network, else localhost

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -176,6 +177,10 @@ func lastOfEach(env []string) []string {
 		if !ok {
 			value, set := os.LookupEnv(name)
 			if !set {
+				if i, dup := at[name]; dup {
+					out[i] = ""
+					delete(at, name)
+				}
 				continue
 			}
 			kv = name + "=" + value
@@ -187,7 +192,7 @@ func lastOfEach(env []string) []string {
 		at[name] = len(out)
 		out = append(out, kv)
 	}
-	return out
+	return slices.DeleteFunc(out, func(kv string) bool { return kv == "" })
 }
 
 // readEnvFile reads NAME=VALUE lines as Docker does: no quoting, # begins a
@@ -241,7 +246,7 @@ func labels(fromImage map[string]string, given []string) (map[string]string, err
 func (c *RunCmd) mounts(from *base) ([]rootfs.Mount, error) {
 	all := append([]rootfs.Mount(nil), from.mounts...)
 	for target := range from.config.Volumes {
-		if filepath.IsAbs(target) {
+		if target = filepath.Clean(target); filepath.IsAbs(target) && target != "/" {
 			all = append(all, rootfs.Mount{Type: "self", Target: filepath.Clean(target)})
 		}
 	}
@@ -275,7 +280,7 @@ func (c *RunCmd) mounts(from *base) ([]rootfs.Mount, error) {
 // parseVolume reads SOURCE:TARGET[:OPTIONS] of -v.
 func parseVolume(spec string) (rootfs.Mount, error) {
 	f := strings.Split(spec, ":")
-	if len(f) == 1 && filepath.IsAbs(f[0]) {
+	if len(f) == 1 && filepath.IsAbs(f[0]) && filepath.Clean(f[0]) != "/" {
 		return rootfs.Mount{Type: "self", Target: filepath.Clean(f[0])}, nil
 	}
 	if len(f) < 2 || len(f) > 3 || f[0] == "" {

@@ -20,7 +20,7 @@ var mayImport = map[string][]string{
 	"userns":           {"idmap"},
 	"userns/oci":       {"userns", "userns/container", "userns/stage", "userns/confine", "idmap", "rootfs", "slirp", "cgroupv2"},
 	"userns/container": {"userns", "userns/stage", "userns/confine", "idmap", "rootfs", "slirp", "cgroupv2"},
-	"userns/stage":     {"userns", "userns/confine"},
+	"userns/stage":     {"userns", "userns/confine", "idmap", "rootfs"}, // whose types a plan is made of
 	"rootfs/store":     {"rootfs", "rootfs/image", "rootfs/layer", "idmap"},
 	"rootfs/registry":  {"rootfs", "rootfs/image"},
 	"rootfs/layer":     {"rootfs", "rootfs/image"},

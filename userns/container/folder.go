@@ -82,6 +82,7 @@ type Folder struct {
 	home   *Home
 	config *os.File // config.json, which has the lock
 	id     string
+	name   string // once it is taken
 }
 
 // NameInUseError reports that another container has the name.
@@ -125,10 +126,15 @@ func (h *Home) Create(id string, autoRemove bool) (*Folder, error) {
 	if err := os.Mkdir(f.Unborn, 0o700); err != nil {
 		return nil, err
 	}
-	config, err := os.OpenFile(filepath.Join(f.Unborn, "config.json"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	// Locked before it has its name: a Sweep takes an unlocked one for dead.
+	name := filepath.Join(f.Unborn, "config.json")
+	config, err := os.OpenFile(name+".new", os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err == nil {
 		f.config = config
 		err = unix.Flock(int(config.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if err == nil {
+		err = os.Rename(name+".new", name)
 	}
 	if err != nil {
 		f.Discard()
@@ -149,6 +155,7 @@ func (f *Folder) Born(c Config) error {
 		err = os.Rename(f.Unborn, f.Dir)
 	}
 	if err == nil {
+		f.name = c.Name
 		err = f.home.takeName(c.Name, f.id)
 	}
 	if err != nil {
@@ -205,6 +212,9 @@ func (h *Home) takeStaleName(path, name, id string) error {
 
 // Discard removes a folder in which nothing belongs to subordinate ids yet.
 func (f *Folder) Discard() {
+	if f.name != "" {
+		f.home.forget(f.id, f.name)
+	}
 	os.RemoveAll(f.Unborn)
 	os.RemoveAll(f.Dir)
 	if f.config != nil {

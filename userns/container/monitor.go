@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -51,6 +52,7 @@ type monitor struct {
 // container when the thread that cloned it ends, and shows the main thread
 // alone in /proc/self. scratch is an empty directory to mount on.
 func MonitorMain(scratch string) error {
+	unix.Umask(0o022) // whatever the caller's: it is for the caller's files
 	unix.CloseOnExec(controlFD)
 	unix.CloseOnExec(keeperFD)
 	// What the terminal sends is for the container, and comes from rbox.
@@ -183,7 +185,8 @@ func (m *monitor) finish() error {
 	}
 	if !m.AutoRemove {
 		var state State
-		if err := readJSON(m.dir, "state.json", &state); err == nil {
+		err := readJSON(m.dir, "state.json", &state)
+		if err == nil {
 			state.Pid, state.Finished, state.ExitStatus = 0, time.Now(), status
 			err = writeState(m.dir, state)
 		}
@@ -332,6 +335,9 @@ func (m *monitor) start(account stage.Account) error {
 		return explain(err, account)
 	}
 	m.child = child
+	if slices.Contains(child.Notes, stage.HostProc) {
+		send(controlFD, message{Notice: "/proc is the host's: a fresh one is forbidden while mounts cover parts of it (" + rootfs.Covering("/proc") + ")"})
+	}
 	return nil
 }
 

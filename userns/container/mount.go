@@ -113,6 +113,9 @@ func (m *monitor) mountRoot() error {
 		if err := unix.Mount(r.Dir, target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 			return &os.PathError{Op: "mount root file system", Path: r.Dir, Err: err}
 		}
+		if err := unix.Access(target, unix.R_OK|unix.X_OK); err != nil {
+			return &os.PathError{Op: "use as root file system", Path: r.Dir, Err: err}
+		}
 		if r.ReadOnly {
 			return rootfs.MakeReadOnly(target)
 		}

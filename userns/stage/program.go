@@ -78,6 +78,9 @@ func enterRoot(c *userns.Program, target string) {
 	c.Call("make its mounts private", unix.SYS_MOUNT, 0, c.Str("."), 0, unix.MS_REC|unix.MS_PRIVATE, 0)
 }
 
+// HostProc is the note of a container that got the host's /proc.
+const HostProc = 1
+
 // mountKernel mounts /proc, /sys and the message queues of the new namespaces.
 // A fresh proc needs one in sight that nothing covers in part, a fresh sysfs a
 // network namespace of our own; else the host's are bound, /sys read-only.
@@ -89,7 +92,10 @@ func (p *Plan) mountKernel(c *userns.Program) {
 	bind := func(source, target string) userns.StepRef {
 		return c.Call("bind "+source, unix.SYS_MOUNT, c.Str(source), c.Str(target), 0, unix.MS_BIND|unix.MS_REC, 0)
 	}
-	mount("proc", "proc", harmless).Else(func() { bind("/proc", "proc") })
+	mount("proc", "proc", harmless).Else(func() {
+		c.Note(HostProc)
+		bind("/proc", "proc")
+	})
 	mount("sysfs", "sys", harmless|unix.MS_RDONLY).Else(func() {
 		bind("/sys", "sys")
 		attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC}
