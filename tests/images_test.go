@@ -175,8 +175,12 @@ func TestRmi(t *testing.T) {
 	if got := p.wait(); got.status != 0 {
 		t.Errorf("a container whose image was removed: %v", got)
 	}
-	b.rbox("rmi", "-f", "alpine")
-	want{stdout: ""}.check(t, b.rbox("images", "-q"))
+	// It has lost its names alone: now its id removes it.
+	id := strings.TrimSpace(b.must("images", "-q"))
+	want{match: `Deleted: sha256:` + id}.check(t, b.rbox("rmi", id))
+	if left := b.must("images", "-q"); left != "" {
+		t.Errorf("images: still %q", left)
+	}
 	for _, pattern := range []string{"blobs/sha256/*", "layers/*/*/diff"} {
 		if found, _ := filepath.Glob(filepath.Join(b.root, pattern)); len(found) > 0 {
 			t.Errorf("with no image left there is still %v", found)
