@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -52,11 +53,11 @@ func (c *RunCmd) imageBase(app *App, m *store.Image, n ids) (*base, error) {
 	if n.kept != nil && !n.Single {
 		unpacking.Mapping.UIDs, unpacking.Mapping.GIDs = layerIDs(n.UIDs), layerIDs(n.GIDs)
 	}
-	ctx, stop := interruptible()
-	defer stop()
-	dirs, hold, err := s.Layers(ctx, m, unpacking)
+	// Listening for signals takes longer than the rest; what Ctrl-C leaves of a
+	// layer the next command removes.
+	dirs, hold, err := s.Layers(context.Background(), m, unpacking)
 	if err != nil {
-		return nil, orInterrupted(ctx, err)
+		return nil, err
 	}
 	return &base{
 		image: c.Words[0], id: string(m.ID), config: m.Config.Config, layers: hold.File,

@@ -243,7 +243,14 @@ func (c *RunCmd) prepare(app *App, launch *container.Launch, home *container.Hom
 		return err
 	}
 	launch.Config = config
-	if err = launch.Folder.Born(config); err != nil || c.Cidfile == "" {
+	if !c.Rm {
+		err = launch.Folder.Write(config)
+	}
+	if err != nil {
+		launch.Folder.Discard()
+		return err
+	}
+	if err = launch.Folder.Born(config.Name); err != nil || c.Cidfile == "" {
 		return err
 	}
 	if err = os.WriteFile(c.Cidfile, []byte(id), 0o644); err != nil {

@@ -17,9 +17,9 @@ import (
 var mayImport = map[string][]string{
 	"cmd/rbox":         {"userns/...", "userns", "idmap", "rootfs/...", "rootfs", "slirp/...", "slirp", "cgroupv2"},
 	"cmd/stage":        {"userns/...", "userns", "idmap", "rootfs", "cgroupv2"},
-	"userns":           {"idmap"},
+	"userns":           {"idmap", "userns/wire"},
 	"userns/oci":       {"userns", "userns/container", "userns/stage", "userns/confine", "idmap", "rootfs", "slirp", "cgroupv2"},
-	"userns/container": {"userns", "userns/stage", "userns/confine", "idmap", "rootfs", "slirp", "cgroupv2"},
+	"userns/container": {"userns", "userns/wire", "userns/stage", "userns/confine", "idmap", "rootfs", "slirp", "cgroupv2"},
 	"userns/stage":     {"userns", "userns/confine", "idmap", "rootfs"}, // whose types a plan is made of
 	"rootfs/store":     {"rootfs", "rootfs/image", "rootfs/layer", "idmap"},
 	"rootfs/registry":  {"rootfs", "rootfs/image"},

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"rbox/userns/stage"
@@ -37,7 +38,6 @@ type State struct {
 	Started    time.Time `json:",omitzero"`
 	Finished   time.Time `json:",omitzero"`
 	ExitStatus int
-	Error      string `json:",omitempty"` // why it did not start
 }
 
 // NewID returns a random container id.
@@ -50,14 +50,26 @@ func NewID() string {
 // Short is the form of an id that people read.
 func Short(id string) string { return id[:min(len(id), 12)] }
 
-// writeState makes state.json hold s. A reader may meet it half
-// written: readJSON then says that it is not there.
+// writeState makes state.json hold s. A reader may meet it half written:
+// readJSON then says that it is not there.
 func writeState(dir string, s State) error {
-	b, err := json.Marshal(s)
-	if err != nil {
-		return err
+	return os.WriteFile(filepath.Join(dir, "state.json"), s.appendJSON(nil), 0o600)
+}
+
+// appendJSON is json.Marshal for one type: learning it takes encoding/json
+// longer than a container takes to start its program.
+func (s State) appendJSON(b []byte) []byte {
+	b = strconv.AppendInt(append(b, `{"Pid":`...), int64(s.Pid), 10)
+	b = strconv.AppendUint(append(b, `,"StartTime":`...), s.StartTime, 10)
+	b = append(append(append(b, `,"BootID":"`...), s.BootID...), '"')
+	for name, t := range map[string]time.Time{"Started": s.Started, "Finished": s.Finished} {
+		if !t.IsZero() {
+			b = append(append(append(b, `,"`...), name...), `":"`...)
+			b = append(t.AppendFormat(b, time.RFC3339Nano), '"')
+		}
 	}
-	return os.WriteFile(filepath.Join(dir, "state.json"), b, 0o600)
+	b = strconv.AppendInt(append(b, `,"ExitStatus":`...), int64(s.ExitStatus), 10)
+	return append(b, '}')
 }
 
 // replaceFile writes b to a temporary name and renames it to path.

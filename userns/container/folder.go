@@ -143,20 +143,23 @@ func (h *Home) Create(id string, autoRemove bool) (*Folder, error) {
 	return f, nil
 }
 
-// Born writes the container's configuration and makes it one that commands see,
-// under its name. It returns *NameInUseError, and the folder is gone, if
-// another container has that.
-func (f *Folder) Born(c Config) error {
+// Write fills config.json: before Born, so that commands find it whole, or
+// after, of a container that nobody keeps if its maker is killed in between.
+func (f *Folder) Write(c Config) error {
 	b, err := json.Marshal(c)
 	if err == nil {
 		_, err = f.config.WriteAt(b, 0)
 	}
+	return err
+}
+
+// Born makes the container one that has a name. It returns *NameInUseError, and
+// the folder is gone, if another container has that.
+func (f *Folder) Born(name string) error {
+	err := os.Rename(f.Unborn, f.Dir)
 	if err == nil {
-		err = os.Rename(f.Unborn, f.Dir)
-	}
-	if err == nil {
-		f.name = c.Name
-		err = f.home.takeName(c.Name, f.id)
+		f.name = name
+		err = f.home.takeName(name, f.id)
 	}
 	if err != nil {
 		f.Discard()
@@ -227,6 +230,14 @@ func (h *Home) forget(id, name string) {
 	path := filepath.Join(h.Dir, names, name)
 	if owner, err := os.Readlink(path); err == nil && owner == id {
 		os.Remove(path)
+	}
+}
+
+// forgetNameOf removes the name of a container whose configuration does not tell it.
+func (h *Home) forgetNameOf(id string) {
+	entries, _ := os.ReadDir(filepath.Join(h.Dir, names))
+	for _, e := range entries {
+		h.forget(id, e.Name())
 	}
 }
 

@@ -29,7 +29,7 @@ func create(t *testing.T, h *Home, id, name string, autoRemove bool) *Folder {
 	t.Helper()
 	f, err := h.Create(id, autoRemove)
 	if err == nil {
-		err = f.Born(Config{ID: id, Name: name, AutoRemove: autoRemove})
+		err = errors.Join(f.Write(Config{ID: id, Name: name, AutoRemove: autoRemove}), f.Born(name))
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +72,7 @@ func TestNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = other.Born(Config{ID: "bb", Name: "box"})
+	err = other.Born("box")
 	var used *NameInUseError
 	if !errors.As(err, &used) || used.ID != "aa" || used.Hint() == "" {
 		t.Errorf("a name in use: %v", err)
@@ -120,7 +120,7 @@ func TestOneOfManyGetsTheName(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				switch err := f.Born(Config{Name: "box"}); {
+				switch err := f.Born("box"); {
 				case err == nil:
 					won.Add(1)
 					defer f.config.Close()
@@ -304,7 +304,7 @@ func TestList(t *testing.T) {
 	}{{"aa", false, true}, {"bb", true, false}, {"cc", false, false}, {"dd", true, true}} {
 		f, err := h.Create(c.id, c.passing)
 		if err == nil {
-			err = f.Born(Config{ID: c.id, Name: "name-" + c.id, AutoRemove: c.passing, Created: time.Unix(int64(i), 0)})
+			err = errors.Join(f.Write(Config{ID: c.id, Name: "name-" + c.id, AutoRemove: c.passing, Created: time.Unix(int64(i), 0)}), f.Born("name-"+c.id))
 		}
 		if err != nil {
 			t.Fatal(err)

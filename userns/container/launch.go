@@ -63,6 +63,11 @@ func (m *Monitor) Run(l *Launch) (status int, err error) {
 	if err := m.hand(l); err != nil {
 		return 0, m.lost(l)
 	}
+	if l.Config.AutoRemove { // while it starts
+		if err := l.Folder.Write(l.Config); err != nil {
+			l.Notice("other commands do not see the container: " + err.Error())
+		}
+	}
 	// Until here a signal ends us, and with us what has been started.
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals, forwarded(l.Config.Plan.Process.Terminal)...)
@@ -85,7 +90,12 @@ func (m *Monitor) hand(l *Launch) error {
 		defer null.Close()
 		stdin = null
 	}
-	files := append([]*os.File{l.Folder.config, stdin, os.Stdout, os.Stderr}, l.Preserve...)
+	plan, err := handOver(l.Config)
+	if err != nil {
+		return err
+	}
+	defer plan.Close()
+	files := append([]*os.File{l.Folder.config, plan, stdin, os.Stdout, os.Stderr}, l.Preserve...)
 	if l.Layers != nil {
 		files = append(files, l.Layers)
 	}
@@ -94,6 +104,7 @@ func (m *Monitor) hand(l *Launch) error {
 
 // lost cleans up after a monitor that was killed.
 func (m *Monitor) lost(l *Launch) error {
+	m.control.Close() // should it live after all
 	m.cmd.Wait()
 	if l.Config.AutoRemove {
 		// Its container goes with it; the next command would remove the folder too.

@@ -1,10 +1,8 @@
 package container
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/signal"
@@ -35,6 +33,7 @@ type monitor struct {
 	dir     string     // the container's folder, under its last name
 	scratch string     // where we mount
 	config  *os.File   // its config.json, which has its lock
+	plan    *os.File   // the Config, as handed over
 	streams []*os.File // the container's descriptors 0 to 2, and those it keeps
 	held    []*os.File // what only needs to stay open: the lock of the layers
 	tree    *rootfs.Tree
@@ -59,10 +58,10 @@ func MonitorMain(scratch string) error {
 	signal.Ignore(unix.SIGINT, unix.SIGQUIT, unix.SIGHUP, unix.SIGTERM, unix.SIGTSTP, unix.SIGTTOU, unix.SIGTTIN, unix.SIGUSR1, unix.SIGUSR2, unix.SIGPIPE)
 	unready := prepare(scratch) // while rbox reads its command line
 	order, files, err := receive(controlFD)
-	if err != nil || order.Run == "" || len(files) < 4 {
+	if err != nil || order.Run == "" || len(files) < 5 {
 		return nil // rbox thought better of it, or was killed
 	}
-	m := &monitor{dir: order.Run, scratch: scratch, config: files[0], streams: files[1:]}
+	m := &monitor{dir: order.Run, scratch: scratch, config: files[0], plan: files[1], streams: files[2:]}
 	if err = unready; err == nil {
 		err = m.run()
 	}
@@ -90,13 +89,10 @@ func failure(err error) *Failure {
 	return f
 }
 
-// maxConfig bounds config.json, bytes.
-const maxConfig = 64 << 20
-
 // run returns an error if the container did not start; it has told rbox of all else.
 func (m *monitor) run() error {
-	if err := json.NewDecoder(io.NewSectionReader(m.config, 0, maxConfig)).Decode(&m.Config); err != nil {
-		return fmt.Errorf("read %s: %w", m.dir, err)
+	if err := readHanded(m.plan, &m.Config); err != nil {
+		return fmt.Errorf("read the plan: %w", err)
 	}
 	n := 3 + m.Plan.Process.Preserve
 	if n > len(m.streams) {
@@ -298,6 +294,8 @@ func (h *Home) doom(id string) (string, error) {
 	var c Config
 	if err := readJSON(dir, "config.json", &c); err == nil {
 		h.forget(id, c.Name)
+	} else {
+		h.forgetNameOf(id)
 	}
 	return going, os.Rename(dir, going)
 }

@@ -1,23 +1,24 @@
 package container
 
 import (
-	"encoding/json"
 	"errors"
 	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"rbox/userns/wire"
 )
 
-// A message passes between rbox and the monitor, one JSON object to a packet.
-// Of its fields one is set.
+// A message passes between rbox and the monitor, one to a packet. Of its
+// fields one is set.
 type message struct {
-	Run     string   `json:",omitempty"` // to the monitor: the folder; with it come config.json, streams 0 to 2, descriptors to preserve, the layers' lock
-	Started int      `json:",omitempty"` // from the monitor: pid of process 1; the terminal comes with it
-	Failed  *Failure `json:",omitempty"` // from the monitor: the container did not start
-	Ended   *ended   `json:",omitempty"` // from the monitor: it has ended and is cleaned up
-	Notice  string   `json:",omitempty"` // from the monitor: what was lost on the way
-	Signal  int      `json:",omitempty"` // to the monitor, for process 1
+	Run     string   // to the monitor: the folder; with it come config.json, the plan, streams 0 to 2, descriptors to preserve, the layers' lock
+	Started int      // from the monitor: pid of process 1; the terminal comes with it
+	Failed  *Failure // from the monitor: the container did not start
+	Ended   *ended   // from the monitor: it has ended and is cleaned up
+	Notice  string   // from the monitor: what was lost on the way
+	Signal  int      // to the monitor, for process 1
 }
 
 // ended is how process 1 ended.
@@ -42,10 +43,7 @@ const maxRights = 253
 
 // send writes m, and files with it.
 func send(sock int, m message, files ...*os.File) error {
-	b, err := json.Marshal(m)
-	if err != nil {
-		return err
-	}
+	b := wire.Append(nil, m)
 	var rights []byte
 	if len(files) > 0 {
 		fds := make([]int, len(files))
@@ -86,8 +84,36 @@ func receive(sock int) (m message, files []*os.File, err error) {
 			files = append(files, os.NewFile(uintptr(fd), "passed"))
 		}
 	}
-	return m, files, json.Unmarshal(b[:n], &m)
+	return m, files, wire.Read(b[:n], &m)
 }
 
 // ExitStatus is what rbox exits with.
 func (f *Failure) ExitStatus() int { return f.Status }
+
+// handOver returns a file in memory that holds c: it may be larger than a message.
+func handOver(c Config) (*os.File, error) {
+	fd, err := unix.MemfdCreate("rbox-plan", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	f := os.NewFile(uintptr(fd), "plan")
+	if _, err := f.Write(wire.Append(nil, c)); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// readHanded is the other side of handOver, and closes f.
+func readHanded(f *os.File, c *Config) error {
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	b := make([]byte, st.Size())
+	if _, err := f.ReadAt(b, 0); err != nil {
+		return err
+	}
+	return wire.Read(b, c)
+}
