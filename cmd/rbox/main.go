@@ -108,6 +108,9 @@ func run(app *App, args []string) int {
 	}
 	if args[0] == "run" {
 		app.early = startEarly(app)
+		if cmd := new(RunCmd); quickParse(cmd, args[1:]) {
+			return app.report(cmd.Run(app))
+		}
 	}
 	parser, err := kong.New(grammarFor(args[0]),
 		kong.Name("rbox"),

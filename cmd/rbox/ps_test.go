@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -62,7 +63,7 @@ func TestPs(t *testing.T) {
 	defer f.Discard()
 	config := container.Config{ID: id, Name: "box", Image: "alpine", Created: time.Now().Add(-5*time.Minute - time.Second)}
 	config.Plan.Process.Args = []string{"sleep", "a long time indeed"}
-	if err := f.Born(config); err != nil {
+	if err := errors.Join(f.Write(config), f.Born(config.Name)); err != nil {
 		t.Fatal(err)
 	}
 	for name, tc := range map[string]struct {
