@@ -6,6 +6,11 @@ VERSION ?= $(or $(shell git describe --tags --always 2>/dev/null),dev)
 # The small second executable, which rbox embeds (go:embed needs it first).
 STAGEBIN := cmd/rbox/stagebin/stage
 
+# The whole of rbox, which the small bin/rbox embeds and becomes (cmd/rbox/front.go).
+WHOLE := cmd/rbox/whole/rbox
+
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
 export CGO_ENABLED := 0
 
 .PHONY: all build deps test bench demo fmt clean help
@@ -15,7 +20,9 @@ all: build
 build: ## bin/rbox
 	@$(GO) build -trimpath -ldflags '-s -w' -o $(STAGEBIN) ./cmd/stage
 	@sha256sum <$(STAGEBIN) | cut -c -64 >$(STAGEBIN).sum
-	@$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/rbox ./cmd/rbox
+	@$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(WHOLE) ./cmd/rbox
+	@sha256sum <$(WHOLE) | cut -c -64 >$(WHOLE).sum
+	@$(GO) build -trimpath -ldflags '$(LDFLAGS)' -tags front -o bin/rbox ./cmd/rbox
 
 deps: ## install the Debian packages that rbox, its tests and its benchmarks use
 	@GO='$(GO)' tests/deps.sh
@@ -33,7 +40,7 @@ fmt: ## gofmt everything
 	@gofmt -l -w cmd userns idmap rootfs slirp cgroupv2 tests
 
 clean: ## delete what make built
-	rm -rf bin $(STAGEBIN) $(STAGEBIN).sum
+	rm -rf bin $(STAGEBIN) $(STAGEBIN).sum $(WHOLE) $(WHOLE).sum
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

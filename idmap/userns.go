@@ -54,11 +54,20 @@ func ExplainUserNS(err error) error {
 	if !refused(err) || errors.As(err, &known) {
 		return err
 	}
-	exe, exeErr := os.Executable()
+	exe, exeErr := Executable()
 	if exeErr != nil {
 		exe = "/usr/local/bin/rbox"
 	}
 	return explain(err, os.ReadFile, exe, os.Geteuid() == 0)
+}
+
+// Executable is the path of rbox as the user installed it: what runs may be
+// a file that it has written out and become, which then says so in $RBOX_EXE.
+func Executable() (string, error) {
+	if exe := os.Getenv("RBOX_EXE"); exe != "" {
+		return exe, nil
+	}
+	return os.Executable()
 }
 
 // refused tells whether err is an errno by which clone(2) refuses a user

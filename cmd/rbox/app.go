@@ -27,8 +27,8 @@ type App struct {
 
 	outer  *userns.Outer
 	home   *container.Home
-	early  *early   // of `rbox run`
-	memory *os.File // the stage executable, where no file may be executed
+	early  *early              // of `rbox run`
+	memory map[string]*os.File // carried executables, where no file may be executed
 }
 
 func newApp() *App {
@@ -163,51 +163,61 @@ func ours(dir string) bool {
 //go:embed stagebin
 var stageFiles embed.FS
 
-// stageSize is the length of the stage executable in bytes, -1 without one.
-func stageSize() int64 {
-	st, err := fs.Stat(stageFiles, "stagebin/stage")
+// Stage returns the path of the stage executable, written out if it is not
+// there yet.
+func (a *App) Stage() (string, error) {
+	return a.carried(stageFiles, "stagebin/stage", "rbox-stage")
+}
+
+// carried returns a path of the executable file that rbox carries in files,
+// written out as name if it is not there yet, in a folder that has the hash of
+// the file, so that versions do not mix. Where the data directory allows no
+// execution it stays in memory.
+func (a *App) carried(files embed.FS, file, name string) (string, error) {
+	hash, err := files.ReadFile(file + ".sum")
+	if err != nil || len(hash) < 32 {
+		return "", fmt.Errorf("rbox was built without %s: build it with make", file)
+	}
+	if noexec(a.Root) {
+		return a.inMemory(files, file)
+	}
+	dir := filepath.Join(a.Root, "stage", string(hash[:32]))
+	path := filepath.Join(dir, name)
+	var st unix.Stat_t
+	if unix.Stat(path, &st) == nil && st.Size == size(files, file) &&
+		st.Uid == uint32(os.Geteuid()) && st.Mode&0o777 == 0o500 {
+		return path, nil
+	}
+	if err := a.writeOut(files, file, path); err != nil {
+		return "", err
+	}
+	return path, nil
+}
+
+// size is the length of a carried file in bytes, -1 without one.
+func size(files embed.FS, file string) int64 {
+	st, err := fs.Stat(files, file)
 	if err != nil {
 		return -1
 	}
 	return st.Size()
 }
 
-// Stage returns the path of the stage executable, written out if it is not
-// there yet. Its folder has its build's hash, so that versions do not mix.
-func (a *App) Stage() (string, error) {
-	hash, _ := stageFiles.ReadFile("stagebin/stage.sum")
-	if len(hash) < 32 {
-		return "", errors.New("rbox was built without its stage executable: build it with make")
-	}
-	if noexec(a.Root) {
-		return a.stageInMemory()
-	}
-	dir := filepath.Join(a.Root, "stage", string(hash[:32]))
-	path := filepath.Join(dir, "rbox-stage")
-	var st unix.Stat_t
-	if unix.Stat(path, &st) == nil && st.Size == stageSize() &&
-		st.Uid == uint32(os.Geteuid()) && st.Mode&0o777 == 0o500 {
-		return path, nil
-	}
-	if err := a.writeStage(dir, path); err != nil {
-		return "", err
-	}
-	return path, nil
-}
-
-// stageInMemory copies the stage executable into memory and returns a path by
-// which children can run it: the data directory allows no execution.
-func (a *App) stageInMemory() (string, error) {
-	if a.memory == nil {
-		stage, err := stageFiles.ReadFile("stagebin/stage")
+// inMemory copies a carried executable into memory and returns a path by which
+// it can be run.
+func (a *App) inMemory(files embed.FS, file string) (string, error) {
+	if a.memory[file] == nil {
+		text, err := files.ReadFile(file)
 		if err != nil {
 			return "", err
 		}
-		if a.memory, err = userns.SealedFile("rbox-stage", bytes.NewReader(stage)); err != nil {
+		f, err := userns.SealedFile("rbox", bytes.NewReader(text))
+		if err != nil {
 			return "", &adviceError{fmt.Errorf("%s is mounted noexec, and %w", a.Root, err), "export RBOX_ROOT=/a/directory/without/noexec"}
 		}
+		a.memory = map[string]*os.File{file: f}
 	}
-	return fmt.Sprintf("/proc/self/fd/%d", a.memory.Fd()), nil
+	return fmt.Sprintf("/proc/self/fd/%d", a.memory[file].Fd()), nil
 }
 
 // noexec tells whether nothing in dir may be executed.
@@ -216,18 +226,19 @@ func noexec(dir string) bool {
 	return unix.Statfs(dir, &st) == nil && st.Flags&unix.ST_NOEXEC != 0
 }
 
-func (a *App) writeStage(dir, path string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+// writeOut writes a carried file to path, whole or not at all.
+func (a *App) writeOut(files embed.FS, file, path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return &RootError{a.Root, err}
 	}
-	f, err := os.CreateTemp(dir, ".stage-")
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-")
 	if err != nil {
 		return &RootError{a.Root, err}
 	}
 	defer os.Remove(f.Name())
-	stage, err := stageFiles.ReadFile("stagebin/stage")
+	text, err := files.ReadFile(file)
 	if err == nil {
-		_, err = f.Write(stage)
+		_, err = f.Write(text)
 	}
 	err = errors.Join(err, f.Chmod(0o500), f.Sync(), f.Close())
 	if err == nil {

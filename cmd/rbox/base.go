@@ -56,7 +56,7 @@ func (c *RunCmd) imageBase(app *App, m *store.Image, n ids) (*base, error) {
 	// Listening for signals takes longer than the rest; what Ctrl-C leaves of a
 	// layer the next command removes.
 	dirs, hold, err := s.Layers(context.Background(), m, unpacking)
-	if err != nil {
+	if err := beyond(driver == rootfs.Copy, err); err != nil {
 		return nil, err
 	}
 	return &base{

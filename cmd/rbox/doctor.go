@@ -1,3 +1,5 @@
+//go:build !front
+
 package main
 
 import (
@@ -13,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rbox/idmap"
 	"rbox/rootfs"
 )
 
@@ -208,7 +211,7 @@ func here(app *App) *patient {
 		getenv:  os.Getenv,
 		exe:     "/usr/local/bin/rbox",
 	}
-	if exe, err := os.Executable(); err == nil {
+	if exe, err := idmap.Executable(); err == nil {
 		p.exe = exe
 	}
 	p.uid = os.Geteuid()

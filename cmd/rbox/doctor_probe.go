@@ -1,3 +1,5 @@
+//go:build !front
+
 package main
 
 import (
@@ -263,7 +265,7 @@ func (p probe) fault(err error) *Fault {
 	if p.name == "mount" && errors.Is(err, os.ErrPermission) {
 		err = idmap.ExplainUserNS(err)
 	}
-	exe, _ := os.Executable()
+	exe, _ := idmap.Executable()
 	cures := curesOf(err, exe)
 	if cures == nil {
 		cures = cureOf(p.name, err)

@@ -1,3 +1,5 @@
+//go:build !front
+
 package main
 
 import (
@@ -7,38 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"rbox/idmap"
 	"rbox/rootfs/image"
-	"rbox/rootfs/layer"
 	"rbox/rootfs/store"
 )
-
-// Images returns the store of images.
-func (a *App) Images() (*store.Store, error) {
-	return store.Open(a.Root, store.Options{Warn: a.Notice})
-}
-
-// Unpacking returns how images are unpacked for containers that have all ids
-// of the outer user namespace as they are. The unpacking process is started
-// when it is first needed and ended by done.
-func (a *App) Unpacking() (u store.Unpacking, done func(), err error) {
-	outer, err := a.Outer()
-	if err != nil {
-		return store.Unpacking{}, nil, err
-	}
-	client := &unpackClient{outer: a.Outer}
-	mapping := store.Mapping{Key: outer.Maps.Key(), Single: outer.Maps.Single}
-	return store.Unpacking{Mapping: mapping, Unpacker: client}, client.Close, nil
-}
-
-// layerIDs turns the maps of a container's user namespace, nested in the outer
-// one, into those that unpacking for it takes.
-func layerIDs(maps []idmap.Mapping) (ranges []layer.IDRange) {
-	for _, m := range maps {
-		ranges = append(ranges, layer.IDRange{From: m.Inside, To: m.Outside, Count: m.Count})
-	}
-	return ranges
-}
 
 // ImagesCmd lists images.
 type ImagesCmd struct {

@@ -1,3 +1,5 @@
+//go:build !front
+
 package main
 
 import (
@@ -7,20 +9,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
 
-	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"rbox/rootfs/registry"
 )
-
-// registryFlags are what all commands that talk to a registry take.
-type registryFlags struct {
-	Authfile  string `help:"File with credentials, instead of the usual ones (default $$REGISTRY_AUTH_FILE)." placeholder:"FILE"`
-	TLSVerify *bool  `name:"tls-verify" negatable:"" help:"Require a valid certificate of the registry; --tls-verify=false accepts any, and plain HTTP."`
-}
 
 // credentials returns those of the files that f and the environment name.
 func (f registryFlags) credentials(app *App) *registry.Credentials {
@@ -42,26 +36,6 @@ func (f registryFlags) client(app *App) (*registry.Config, *registry.Client, err
 		UserAgent:   "rbox/" + version,
 		Warn:        app.Notice,
 	}), nil
-}
-
-// interruptible returns a context that the first SIGINT, SIGTERM or SIGHUP
-// cancels, so that work in progress is left in order. The second kills.
-func interruptible() (context.Context, context.CancelFunc) {
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
-	context.AfterFunc(ctx, stop)
-	return ctx, stop
-}
-
-// interrupted is the status of a command that Ctrl-C ended: 128 and SIGINT.
-const interrupted = exitStatus(130)
-
-// orInterrupted returns err, or interrupted if it came of the end of ctx:
-// whoever pressed Ctrl-C needs no telling.
-func orInterrupted(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return interrupted
-	}
-	return err
 }
 
 // LoginCmd is `rbox login`.

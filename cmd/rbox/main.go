@@ -1,3 +1,5 @@
+//go:build !front
+
 // Command rbox runs containers for users without root.
 
 //go:debug containermaxprocs=0
@@ -5,9 +7,7 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"reflect"
 	"slices"
@@ -15,9 +15,6 @@ import (
 
 	"github.com/alecthomas/kong"
 )
-
-// version is set by the linker.
-var version = "dev"
 
 // grammar is the command line, in help order.
 type grammar struct {
@@ -82,12 +79,6 @@ func (helpFlag) BeforeReset(ctx *kong.Context) error {
 	return nil
 }
 
-// exitStatus is the status of a container's program. As an error it carries
-// the status to main and says nothing.
-type exitStatus int
-
-func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
-
 func main() {
 	switch os.Args[0] { // what rbox starts of itself, in the outer user namespace
 	case probeName:
@@ -128,40 +119,4 @@ func run(app *App, args []string) int {
 		return app.report(usageError(parser, err))
 	}
 	return app.report(ctx.Run())
-}
-
-// An adviceError is an error with a hint.
-type adviceError struct {
-	error
-	advice string
-}
-
-func (e *adviceError) Unwrap() error { return e.error }
-func (e *adviceError) Hint() string  { return e.advice }
-
-// report prints err and its hint and returns the exit status it stands for.
-func (a *App) report(err error) int {
-	if err == nil {
-		return 0
-	}
-	var status exitStatus
-	if errors.As(err, &status) {
-		return int(status)
-	}
-	fmt.Fprintln(a.Stderr, "rbox:", err)
-	var hinted interface{ Hint() string }
-	if errors.As(err, &hinted) {
-		printHint(a.Stderr, hinted.Hint())
-	}
-	var failed interface{ ExitStatus() int }
-	if errors.As(err, &failed) {
-		return failed.ExitStatus()
-	}
-	return 125
-}
-
-func printHint(w io.Writer, hint string) {
-	if hint != "" {
-		fmt.Fprintln(w, "rbox: hint:", hint)
-	}
 }

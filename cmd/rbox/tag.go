@@ -1,3 +1,5 @@
+//go:build !front
+
 package main
 
 // TagCmd gives an image another name.

@@ -1,3 +1,5 @@
+//go:build !front
+
 package layer
 
 import (
@@ -14,21 +16,6 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
 )
-
-// Compression is how an archive is packed.
-type Compression int
-
-const (
-	Plain Compression = iota
-	Gzip
-	Zstd
-	Xz
-	Bzip2
-)
-
-func (c Compression) String() string {
-	return [...]string{"plain", "gzip", "zstd", "xz", "bzip2"}[c]
-}
 
 // magics are the first bytes of each format.
 var magics = [...]string{

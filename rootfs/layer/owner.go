@@ -1,3 +1,5 @@
+//go:build !front
+
 package layer
 
 import (
@@ -16,9 +18,6 @@ const OwnerXattr = "user.rbox.owner"
 
 // noID is no id but "leave it as it is" (chown(2)).
 const noID = 1<<32 - 1
-
-// An IDRange maps Count ids of an image from From on to those from To on.
-type IDRange struct{ From, To, Count uint32 }
 
 // An Owner is what OwnerXattr holds.
 type Owner struct {

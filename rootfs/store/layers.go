@@ -88,6 +88,9 @@ type Hold struct {
 // Release ends the hold of this process.
 func (h *Hold) Release() { h.File.Close() }
 
+// ErrNotUnpacked says that layers are to be unpacked first, and by whom was not said.
+var ErrNotUnpacked = errors.New("the image's layers are not unpacked here")
+
 // Layers returns the directories of m's layers, unpacked for mapping, the
 // lowest first; a layer that hides all below it is the first. What is not
 // unpacked yet, or lost in a power cut, is unpacked from its blob: only that
@@ -100,6 +103,10 @@ func (s *Store) Layers(ctx context.Context, m *Image, u Unpacking) (dirs []strin
 	}
 	dirs, missing := s.layerDirs(m, u.Mapping)
 	if len(missing) > 0 {
+		if u.Unpacker == nil {
+			hold.Release()
+			return nil, nil, ErrNotUnpacked
+		}
 		if err := s.rebuild(ctx, missing, u); err != nil {
 			hold.Release()
 			return nil, nil, err

@@ -55,6 +55,12 @@ func StartMonitor(h *Home, outer *userns.Outer, stage, id string) (*Monitor, err
 	return &Monitor{outer, stage, cmd, control}, nil
 }
 
+// Abandon ends a monitor that got no container.
+func (m *Monitor) Abandon() {
+	m.control.Close()
+	m.cmd.Wait()
+}
+
 // Run starts the container and returns when it has ended and is removed if it
 // is to be, with its exit status. An error means that it did not start, or that
 // the monitor was lost; *Failure carries a status of its own. If this process
