@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 
 	"golang.org/x/sys/unix"
 
@@ -74,10 +73,8 @@ func (m *Monitor) Run(l *Launch) (status int, err error) {
 			l.Notice("other commands do not see the container: " + err.Error())
 		}
 	}
-	// Until here a signal ends us, and with us what has been started.
-	signals := make(chan os.Signal, 64)
-	signal.Notify(signals, forwarded(l.Config.Plan.Process.Terminal)...)
-	s := &session{Launch: l, control: int(m.control.Fd()), signals: signals}
+	// Until the program runs, a signal ends us, and with us what has been started.
+	s := &session{Launch: l, control: int(m.control.Fd()), signals: make(chan os.Signal, 64)}
 	status, err = s.serve()
 	if errors.Is(err, io.EOF) {
 		err = m.lost(l)
@@ -176,24 +173,4 @@ func Remove(h *Home, outer *userns.Outer, stage, id string, force bool) error {
 		err = fmt.Errorf("remove container %s: its folder could not be deleted", Short(id))
 	}
 	return err
-}
-
-// forwarded lists the signals that the container gets in our place: all but
-// those that are ours alone, and with a terminal those that its keys make there.
-func forwarded(terminal bool) (list []os.Signal) {
-	for n := unix.Signal(1); n < 65; n++ {
-		switch n {
-		case unix.SIGCHLD, unix.SIGPIPE, unix.SIGURG, unix.SIGKILL, unix.SIGSTOP:
-		case 32, 33: // the C library's own
-		case unix.SIGWINCH:
-			list = append(list, n)
-		case unix.SIGTTIN, unix.SIGTTOU:
-			if !terminal {
-				list = append(list, n)
-			}
-		default:
-			list = append(list, n)
-		}
-	}
-	return list
 }

@@ -203,7 +203,7 @@ func (m *monitor) doom() {
 	if !m.AutoRemove {
 		return
 	}
-	dir, err := (&Home{filepath.Dir(filepath.Dir(m.dir))}).doom(m.ID)
+	dir, err := (&Home{filepath.Dir(filepath.Dir(m.dir))}).doomNamed(m.ID, m.Name)
 	if err != nil {
 		send(controlFD, message{Notice: "remove the container: " + err.Error()})
 		return
@@ -290,14 +290,17 @@ func (h *Home) remove(id string) error {
 // tells its fate: should we be killed, the next Sweep goes on. It returns the
 // folder's new path.
 func (h *Home) doom(id string) (string, error) {
-	dir, going := h.folder(id), filepath.Join(h.Dir, passing, doomed+id)
 	var c Config
-	if err := readJSON(dir, "config.json", &c); err == nil {
-		h.forget(id, c.Name)
-	} else {
+	if err := readJSON(h.folder(id), "config.json", &c); err != nil {
 		h.forgetNameOf(id)
 	}
-	return going, os.Rename(dir, going)
+	return h.doomNamed(id, c.Name)
+}
+
+func (h *Home) doomNamed(id, name string) (string, error) {
+	going := filepath.Join(h.Dir, passing, doomed+id)
+	h.forget(id, name)
+	return going, os.Rename(h.folder(id), going)
 }
 
 // start clones the container's first process and waits until it has become the

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/signal"
 	"sync"
 	"time"
 
@@ -52,7 +53,15 @@ func (s *session) begin(files []*os.File) {
 	} else {
 		letGo()
 	}
+	go s.listen()
 	go s.forward()
+}
+
+// listen asks for all signals that the container gets in our place, those
+// first that end programs: each takes the Go runtime two switches of threads.
+func (s *session) listen() {
+	signal.Notify(s.signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT)
+	signal.Notify(s.signals, forwarded(s.Config.Plan.Process.Terminal)...)
 }
 
 // letGo replaces our copies of the container's streams, so that who reads or
@@ -130,4 +139,24 @@ func (s *session) resize() {
 	if err == nil {
 		unix.IoctlSetWinsize(int(s.master.Fd()), unix.TIOCSWINSZ, size)
 	}
+}
+
+// forwarded lists the signals that the container gets in our place: all but
+// those that are ours alone, and with a terminal those that its keys make there.
+func forwarded(terminal bool) (list []os.Signal) {
+	for n := unix.Signal(1); n < 65; n++ {
+		switch n {
+		case unix.SIGCHLD, unix.SIGPIPE, unix.SIGURG, unix.SIGKILL, unix.SIGSTOP:
+		case 32, 33: // the C library's own
+		case unix.SIGWINCH:
+			list = append(list, n)
+		case unix.SIGTTIN, unix.SIGTTOU:
+			if !terminal {
+				list = append(list, n)
+			}
+		default:
+			list = append(list, n)
+		}
+	}
+	return list
 }
