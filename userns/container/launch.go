@@ -73,7 +73,7 @@ func (m *Monitor) Run(l *Launch) (status int, err error) {
 			l.Notice("other commands do not see the container: " + err.Error())
 		}
 	}
-	// Until the program runs, a signal ends us, and with us what has been started.
+	// Until we listen for them, a signal ends us, and with us what has been started.
 	s := &session{Launch: l, control: int(m.control.Fd()), signals: make(chan os.Signal, 64)}
 	status, err = s.serve()
 	if errors.Is(err, io.EOF) {

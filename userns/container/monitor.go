@@ -61,11 +61,15 @@ func MonitorMain(scratch string) error {
 	if err != nil || order.Run == "" || len(files) < 5 {
 		return nil // rbox thought better of it, or was killed
 	}
+	send(controlFD, message{Underway: true})
 	m := &monitor{dir: order.Run, scratch: scratch, config: files[0], plan: files[1], streams: files[2:]}
 	if err = unready; err == nil {
 		err = m.run()
 	}
 	if err != nil {
+		if m.PidFile != "" {
+			os.Remove(m.PidFile)
+		}
 		m.doom()
 		send(controlFD, message{Failed: failure(err)})
 	}
@@ -127,8 +131,8 @@ func (m *monitor) announce() error {
 	if err := writeState(m.dir, state); err != nil {
 		return err
 	}
-	if m.PidFile != "" {
-		if err := replaceFile(m.PidFile, []byte(strconv.Itoa(m.child.Pid))); err != nil {
+	if m.Plan.Namespaces.JoinUser != 0 { // its pid was not known before
+		if err := m.writePidFile(m.child.Pid); err != nil {
 			return err
 		}
 	}
@@ -137,6 +141,14 @@ func (m *monitor) announce() error {
 		return send(controlFD, message{Started: m.child.Pid}, m.master)
 	}
 	return send(controlFD, message{Started: m.child.Pid})
+}
+
+// writePidFile tells the user the pid of process 1, if asked to.
+func (m *monitor) writePidFile(pid int) error {
+	if m.PidFile == "" {
+		return nil
+	}
+	return replaceFile(m.PidFile, []byte(strconv.Itoa(pid)))
 }
 
 // releaseStreams lets go of the container's streams, so that who reads or
@@ -328,9 +340,15 @@ func (m *monitor) start(account stage.Account) error {
 	userns.RestoreNoFile()
 	child, err := userns.StartPrepared(m.Plan.Program(ready), flags, -1, func(pid int) error {
 		if ready.JoinUser >= 0 {
-			return nil
+			return heard()
 		}
-		return writeMaps(pid, m.Plan.Namespaces)
+		if err := writeMaps(pid, m.Plan.Namespaces); err != nil {
+			return err
+		}
+		if err := m.writePidFile(pid); err != nil { // before the program can look for it
+			return err
+		}
+		return heard()
 	})
 	if err != nil {
 		return explain(err, account)
@@ -340,6 +358,16 @@ func (m *monitor) start(account stage.Account) error {
 		send(controlFD, message{Notice: "/proc is the host's: a fresh one is forbidden while mounts cover parts of it (" + rootfs.Covering("/proc") + ")"})
 	}
 	return nil
+}
+
+// heard waits until rbox hears the signals that are for the program.
+func heard() error {
+	for {
+		msg, _, err := receive(controlFD)
+		if err != nil || msg.Listening {
+			return err
+		}
+	}
 }
 
 // writeMaps maps the container's ids into the outer namespace. Root there

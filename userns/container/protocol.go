@@ -13,12 +13,14 @@ import (
 // A message passes between rbox and the monitor, one to a packet. Of its
 // fields one is set.
 type message struct {
-	Run     string   // to the monitor: the folder; with it come config.json, the plan, streams 0 to 2, descriptors to preserve, the layers' lock
-	Started int      // from the monitor: pid of process 1; the terminal comes with it
-	Failed  *Failure // from the monitor: the container did not start
-	Ended   *ended   // from the monitor: it has ended and is cleaned up
-	Notice  string   // from the monitor: what was lost on the way
-	Signal  int      // to the monitor, for process 1
+	Run       string   // to the monitor: the folder; with it come config.json, the plan, streams 0 to 2, descriptors to preserve, the layers' lock
+	Underway  bool     // from the monitor: it has the container
+	Listening bool     // to the monitor: signals are heard from now on, the program may start
+	Started   int      // from the monitor: pid of process 1; the terminal comes with it
+	Failed    *Failure // from the monitor: the container did not start
+	Ended     *ended   // from the monitor: it has ended and is cleaned up
+	Notice    string   // from the monitor: what was lost on the way
+	Signal    int      // to the monitor, for process 1
 }
 
 // ended is how process 1 ended.

@@ -36,6 +36,8 @@ func (s *session) serve() (int, error) {
 			return 0, m.Failed
 		case m.Notice != "":
 			s.Notice(m.Notice)
+		case m.Underway:
+			s.listen()
 		case m.Started != 0:
 			s.begin(files)
 		case m.Ended != nil:
@@ -53,15 +55,15 @@ func (s *session) begin(files []*os.File) {
 	} else {
 		letGo()
 	}
-	go s.listen()
 	go s.forward()
 }
 
-// listen asks for all signals that the container gets in our place, those
-// first that end programs: each takes the Go runtime two switches of threads.
+// listen asks for all signals that the container gets in our place, and lets
+// the program start. For each signal the Go runtime switches threads twice: the
+// time for it is while the monitor mounts.
 func (s *session) listen() {
-	signal.Notify(s.signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT)
 	signal.Notify(s.signals, forwarded(s.Config.Plan.Process.Terminal)...)
+	send(s.control, message{Listening: true})
 }
 
 // letGo replaces our copies of the container's streams, so that who reads or
