@@ -225,10 +225,12 @@ type report struct {
 // next reads a message and takes note of it. A failed step is a *StepError.
 func (c *Child) next() (r report, err error) {
 	var b [8]byte
-	n, err := eintr(func() (int, error) { return unix.Read(int(c.sock.Fd()), b[:]) })
+	read := func() (int, error) { return unix.Read(int(c.sock.Fd()), b[:]) }
+	n, err := eintr(read)
+	if err == unix.ECONNRESET { // it died with our release unread; what it said before is still to be had
+		n, err = eintr(read)
+	}
 	switch {
-	case err == unix.ECONNRESET: // it died with our release unread
-		return r, ErrDied
 	case err != nil:
 		return r, os.NewSyscallError("read", err)
 	case n == 0:

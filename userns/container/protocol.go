@@ -1,7 +1,6 @@
 package container
 
 import (
-	"errors"
 	"io"
 	"os"
 
@@ -69,11 +68,13 @@ func receive(sock int) (m message, files []*os.File, err error) {
 	var n, oobn int
 	for {
 		n, oobn, _, _, err = unix.Recvmsg(sock, b, oob, unix.MSG_CMSG_CLOEXEC)
-		if err != unix.EINTR {
+		// ECONNRESET tells, once, that the other side left a message of ours
+		// unread; what it said before is still to be had.
+		if err != unix.EINTR && err != unix.ECONNRESET {
 			break
 		}
 	}
-	if errors.Is(err, unix.ECONNRESET) || err == nil && n == 0 {
+	if err == nil && n == 0 {
 		return m, nil, io.EOF
 	}
 	if err != nil {

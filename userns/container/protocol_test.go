@@ -148,3 +148,23 @@ func TestForwardedSignals(t *testing.T) {
 		}
 	}
 }
+
+// What was said before the end is heard even if the other side left a message
+// of ours unread, for which the kernel first answers ECONNRESET.
+func TestLastWordsOfOneWhoDidNotListen(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	if err := errors.Join(send(pair[1], message{Notice: "last words"}), send(pair[0], message{Listening: true})); err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(pair[1])
+	if m, _, err := receive(pair[0]); err != nil || m.Notice != "last words" {
+		t.Errorf("got %+v, %v", m, err)
+	}
+	if _, _, err := receive(pair[0]); err != io.EOF {
+		t.Errorf("then got %v, want the end", err)
+	}
+}
