@@ -223,6 +223,9 @@ func (a *App) inMemory(files embed.FS, file string) (string, error) {
 // noexec tells whether nothing in dir may be executed.
 func noexec(dir string) bool {
 	var st unix.Statfs_t
+	for unix.Access(dir, unix.F_OK) == unix.ENOENT { // it is made on first use
+		dir = filepath.Dir(dir)
+	}
 	return unix.Statfs(dir, &st) == nil && st.Flags&unix.ST_NOEXEC != 0
 }
 

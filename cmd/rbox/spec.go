@@ -443,7 +443,7 @@ func parseSize(s string) (int64, error) {
 }
 
 // devices reads SOURCE[:TARGET][:PERMISSIONS] of --device. The permissions are
-// those of the host's node: a bind mount can only take writing away.
+// those of the host's node: a bind mount, even a read-only one, limits nothing.
 func devices(specs []string) (all []stage.Device, err error) {
 	for _, spec := range specs {
 		f := strings.Split(spec, ":")

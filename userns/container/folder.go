@@ -375,16 +375,15 @@ func (h *Home) Dead() (ids []string) {
 			lock.Close()
 		}
 		switch {
-		case err == nil, strings.HasPrefix(e.Name(), doomed):
-			ids = append(ids, e.Name())
-		case strings.HasPrefix(e.Name(), unborn) && errors.Is(err, fs.ErrNotExist) && old(e):
+		case err == nil, errors.Is(err, fs.ErrNotExist) && old(e):
 			ids = append(ids, e.Name())
 		}
 	}
 	return ids
 }
 
-// makingTime is far more than it takes to lock a new folder.
+// makingTime is far more than it takes to lock a new folder, or to delete one
+// whose lock is deleted already.
 const makingTime = 10 * time.Second
 
 func old(e fs.DirEntry) bool {

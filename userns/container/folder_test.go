@@ -276,7 +276,7 @@ func TestDead(t *testing.T) {
 	create(t, h, "running", "a", true)
 	create(t, h, "ended", "b", true).config.Close()
 	create(t, h, "kept", "c", false).config.Close()
-	for name, age := range map[string]time.Duration{unborn + "old": 2 * makingTime, unborn + "fresh": 0, doomed + "half": 0} {
+	for name, age := range map[string]time.Duration{unborn + "old": 2 * makingTime, unborn + "fresh": 0, doomed + "half": 2 * makingTime, doomed + "last": 0} {
 		dir := filepath.Join(h.Dir, passing, name)
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
@@ -285,9 +285,17 @@ func TestDead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// Being removed by its monitor, and by one that was killed.
+	create(t, h, "ending", "d", true)
+	create(t, h, "killed", "e", true).config.Close()
+	for _, id := range []string{"ending", "killed"} {
+		if _, err := h.doom(id); err != nil {
+			t.Fatal(err)
+		}
+	}
 	got := h.Dead()
 	slices.Sort(got)
-	if want := []string{unborn + "old", doomed + "half", "ended"}; !slices.Equal(got, want) {
+	if want := []string{unborn + "old", doomed + "half", doomed + "killed", "ended"}; !slices.Equal(got, want) {
 		t.Errorf("dead are %v, want %v", got, want)
 	}
 	if ids, err := h.IDs(); err != nil || slices.ContainsFunc(ids, func(id string) bool { return id[0] == '.' }) {

@@ -235,7 +235,7 @@ func (m *monitor) cleanUp() error {
 	if m.Plan.Root.Driver == "dir" { // its mount points cannot be deleted while they are some
 		unix.Unmount(m.scratch, unix.MNT_DETACH)
 	}
-	return os.RemoveAll(m.dir)
+	return removeFolder(m.dir)
 }
 
 // RemoveMain deletes the folder of a container; one that runs is an error, or
@@ -243,7 +243,7 @@ func (m *monitor) cleanUp() error {
 func RemoveMain(home, id string, running bool) error {
 	h := &Home{home}
 	if strings.HasPrefix(id, ".") { // no container yet, or none any more
-		return os.RemoveAll(filepath.Join(home, passing, id))
+		return removeFolder(filepath.Join(home, passing, id))
 	}
 	lock, err := h.tryLock(id)
 	if errors.Is(err, unix.EWOULDBLOCK) {
@@ -289,13 +289,31 @@ func (h *Home) end(id string) (lock *os.File, err error) {
 	return lock, err
 }
 
+// removeFolder deletes dir, its lock last: while that is there and held, a Sweep
+// leaves the work to us.
+func removeFolder(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() == "config.json" {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return os.RemoveAll(dir)
+}
+
 // remove deletes the container's folder, whoever owns what is in it, and its name.
 func (h *Home) remove(id string) error {
 	dir, err := h.doom(id)
 	if err != nil {
 		return err
 	}
-	return os.RemoveAll(dir)
+	return removeFolder(dir)
 }
 
 // doom takes the name from the container id and gives its folder one that

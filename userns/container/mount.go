@@ -146,7 +146,7 @@ func (m *monitor) fill(account stage.Account) error {
 		}
 	}
 	for _, d := range p.Devices {
-		if err := m.tree.Mount(rootfs.Mount{Type: "bind", Source: d.Source, Target: d.Target, ReadOnly: d.ReadOnly}); err != nil {
+		if err := m.tree.Mount(rootfs.Mount{Type: "bind", Source: d.Source, Target: d.Target}); err != nil {
 			return err
 		}
 	}

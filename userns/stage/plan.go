@@ -48,7 +48,6 @@ type File struct {
 // Device is a node of the host's /dev, bound into the container's.
 type Device struct {
 	Source, Target string
-	ReadOnly       bool
 }
 
 // Namespaces that differ from the rule: a new one of each kind but time.
