@@ -16,28 +16,107 @@ import (
 	"rbox/userns/stage"
 )
 
-// Config is what a container was made to be: its folder's config.json.
+// Config is what a container was made to be: its folder's config.json. It does
+// not change while the container exists.
 type Config struct {
-	ID         string // 64 hexadecimal digits
-	Name       string
-	Image      string // as the user wrote it
-	ImageID    string // of the configuration, "" for a directory
-	Created    time.Time
-	Labels     map[string]string `json:",omitempty"`
-	StopSignal string            `json:",omitempty"`
-	AutoRemove bool
-	PidFile    string `json:",omitempty"` // takes the pid of process 1, as the host sees it
-	Plan       stage.Plan
+	ID          string // 64 hexadecimal digits
+	Name        string // at first; State.Name is a newer one
+	Image       string // as the user wrote it
+	ImageID     string // of the configuration, "" for a directory
+	Created     time.Time
+	Labels      map[string]string `json:",omitempty"`
+	Annotations map[string]string `json:",omitempty"`
+	Entrypoint  []string          `json:",omitempty"` // the part of Plan.Process.Args that is not Command
+	Command     []string          `json:",omitempty"`
+	StopSignal  string            `json:",omitempty"` // "" is SIGTERM
+	StopTimeout int               // seconds that stop grants; -1: for ever
+	Timeout     int               `json:",omitempty"` // seconds that it may run; 0: no limit
+	AutoRemove  bool
+	OpenStdin   bool          `json:",omitempty"` // stdin is a pipe or the terminal, not /dev/null
+	StdinOnce   bool          `json:",omitempty"` // it ends with the first that was attached to it
+	PidFile     string        `json:",omitempty"` // takes the pid of process 1, as the host sees it
+	Log         LogConfig     `json:",omitzero"`
+	Restart     RestartPolicy `json:",omitzero"`
+	Health      *Healthcheck  `json:",omitempty"`
+	Volumes     []VolumeUse   `json:",omitempty"`
+	Options     Options       `json:",omitzero"`
+	Plan        stage.Plan
 }
 
-// State is what became of it: its folder's state.json.
+// LogConfig says what becomes of the container's output.
+type LogConfig struct {
+	Driver  string `json:",omitempty"` // "file", "none" or "passthrough": the program has rbox's own streams
+	MaxSize int64  `json:",omitempty"` // bytes of one file; 0: no limit
+	MaxFile int    `json:",omitempty"` // files in all
+}
+
+// RestartPolicy says when the monitor starts a container again that has ended.
+type RestartPolicy struct {
+	Name  string `json:",omitempty"` // "" and "no", "on-failure", "always", "unless-stopped"
+	Limit int    `json:",omitempty"` // of on-failure; 0: none
+}
+
+// Healthcheck is a command that tells how the container fares.
+type Healthcheck struct {
+	Test          []string      // "CMD" and arguments, or "CMD-SHELL" and a line for sh
+	Interval      time.Duration // nanoseconds in JSON, as Docker's
+	Timeout       time.Duration
+	StartPeriod   time.Duration
+	StartInterval time.Duration
+	Retries       int
+}
+
+// VolumeUse is a volume that the container mounts.
+type VolumeUse struct {
+	Name      string
+	Target    string
+	Anonymous bool // made for this container: rm -v removes it
+}
+
+// Options are what the user asked for where the plan alone does not tell.
+type Options struct {
+	Network string   `json:",omitempty"`
+	Userns  string   `json:",omitempty"`
+	Pid     string   `json:",omitempty"`
+	Ipc     string   `json:",omitempty"`
+	Uts     string   `json:",omitempty"`
+	AddHost []string `json:",omitempty"`
+	DNS     []string `json:",omitempty"`
+	Binds   []string `json:",omitempty"` // -v as given
+}
+
+// State is what became of it: its folder's state.json, written by whoever
+// holds the container's lock.
 type State struct {
+	Name       string    `json:",omitempty"` // since it was renamed
 	Pid        int       // of process 1, as the host sees it; 0 when it has ended
 	StartTime  uint64    // of that process, clock ticks since boot: proves that Pid is still the same
 	BootID     string    // of the boot that both belong to
+	Monitor    int       `json:",omitempty"` // pid of the monitor, as the host sees it
 	Started    time.Time `json:",omitzero"`
 	Finished   time.Time `json:",omitzero"`
 	ExitStatus int
+	Error      string  `json:",omitempty"` // why it did not start
+	OOMKilled  bool    `json:",omitempty"`
+	Paused     bool    `json:",omitempty"`
+	Restarting bool    `json:",omitempty"` // it has ended and is to be started again
+	Restarts   int     `json:",omitempty"` // times that the restart policy has started it
+	Stopped    bool    `json:",omitempty"` // by the user: the restart policy rests
+	Health     *Health `json:",omitempty"`
+}
+
+// Health is what the health checks found.
+type Health struct {
+	Status        string // "starting", "healthy" or "unhealthy"
+	FailingStreak int
+	Log           []HealthResult `json:",omitempty"` // the last five
+}
+
+// HealthResult is one check.
+type HealthResult struct {
+	Start, End time.Time
+	ExitCode   int
+	Output     string
 }
 
 // NewID returns a random container id.

@@ -316,12 +316,12 @@ func (h *Home) Inspect(id string) (Info, error) {
 	case err == nil:
 		lock.Close()
 	case errors.Is(err, unix.EWOULDBLOCK):
-		info.Running = info.State.Pid != 0
+		info.Running = info.State.Pid != 0 || info.State.Restarting
 	default:
 		return info, err
 	}
 	if !info.Running {
-		info.State.Pid = 0
+		info.State.end()
 	}
 	return info, nil
 }

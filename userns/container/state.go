@@ -36,3 +36,39 @@ func startTime(pid int) (uint64, error) {
 	}
 	return strconv.ParseUint(f[19], 10, 64)
 }
+
+// Name is what the container is called now.
+func (i Info) Name() string {
+	if i.State.Name != "" {
+		return i.State.Name
+	}
+	return i.Config.Name
+}
+
+// Status is the container's in Docker's words (Engine API, ContainerState).
+func (i Info) Status() string {
+	s := i.State
+	switch {
+	case i.Running && s.Paused:
+		return "paused"
+	case i.Running && s.Restarting:
+		return "restarting"
+	case i.Running:
+		return "running"
+	case s.Started.IsZero() && s.Error == "":
+		return "created"
+	}
+	return "exited"
+}
+
+// killed is the status of a container whose end nobody could record: its
+// monitor was killed with it, or the host went down.
+const killed = 137
+
+// end makes s the state of a container that does not run, whatever was recorded.
+func (s *State) end() {
+	if s.Finished.Before(s.Started) || s.Pid != 0 || s.Restarting {
+		s.ExitStatus = killed
+	}
+	s.Pid, s.Paused, s.Restarting = 0, false, false
+}
