@@ -13,13 +13,14 @@ import (
 
 // A Mount is one entry of a container's mount plan.
 type Mount struct {
-	Type     string // "bind", "tmpfs", or "self": Target on itself, writable whatever lies around it
-	Source   string // of a bind: an absolute path of the host
+	Type     string // "bind", "tmpfs" or "volume"
+	Source   string // of a bind or volume: an absolute path of the host
 	Target   string // in the container
 	ReadOnly bool
 	Flat     bool   // a bind without the mounts below its source
 	Size     int64  // of a tmpfs, bytes; 0 is the kernel's default, half of memory
 	Mode     uint32 // of a tmpfs's root; 0 is 01777
+	NoCopy   bool   // a volume gets nothing of the image, even if it is empty
 	Data     string // further options of a tmpfs, as tmpfs(5) has them
 	Flags    uintptr
 }
@@ -37,12 +38,10 @@ func Sorted(mounts []Mount) []Mount {
 func (t *Tree) Mount(m Mount) error {
 	var err error
 	switch m.Type {
-	case "bind":
+	case "bind", "volume":
 		err = t.bind(m)
 	case "tmpfs":
 		err = t.tmpfs(m)
-	case "self":
-		err = t.self(m)
 	default:
 		err = fmt.Errorf("unknown type %q", m.Type)
 	}
@@ -53,7 +52,7 @@ func (t *Tree) Mount(m Mount) error {
 }
 
 func (m Mount) what() string {
-	if m.Type == "bind" {
+	if m.Source != "" {
 		return m.Source
 	}
 	return m.Type
@@ -109,17 +108,6 @@ func MakeReadOnly(path string) error {
 		return &os.PathError{Op: "make read-only", Path: path, Err: err}
 	}
 	return nil
-}
-
-// self makes a directory a mount of its own, in place.
-func (t *Tree) self(m Mount) error {
-	target, err := t.Mountpoint(m.Target, true)
-	if err != nil {
-		return err
-	}
-	defer target.Close()
-	path := fdPath(int(target.Fd()))
-	return unix.Mount(path, path, "", unix.MS_BIND|unix.MS_REC, "")
 }
 
 // restrict adds flags (MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC) to the mount

@@ -181,27 +181,6 @@ func TestTmpfs(t *testing.T) {
 	}
 }
 
-// A volume of the image stays what the image has there, and is a mount of its
-// own: writable in a read-only root.
-func TestSelf(t *testing.T) {
-	if !nstest.Enter(t) {
-		return
-	}
-	tree := hostile(t)
-	for _, target := range []string{"/etc", "/new"} {
-		if err := tree.Mount(Mount{Type: "self", Target: target}); err != nil {
-			t.Fatal(err)
-		}
-		defer unix.Unmount(tree.Path+target, unix.MNT_DETACH)
-	}
-	if b, err := os.ReadFile(tree.Path + "/etc/passwd"); err != nil || string(b) != "root/etc/passwd" {
-		t.Errorf("%q, %v", b, err)
-	}
-	if err := unix.Unmount(tree.Path+"/new", 0); err != nil {
-		t.Errorf("it is no mount: %v", err)
-	}
-}
-
 // layers makes n directories of these names with a file each, lowest first.
 func layers(t *testing.T, names ...string) (dirs []string) {
 	t.Helper()

@@ -29,6 +29,7 @@ type App struct {
 	home   *container.Home
 	early  *early              // of `rbox run`
 	memory map[string]*os.File // carried executables, where no file may be executed
+	held   []*os.File          // locks of volumes
 }
 
 func newApp() *App {

@@ -39,8 +39,8 @@ type createFlags struct {
 	Entrypoint *string  `group:"Program" help:"Replace the image's entry point." placeholder:"COMMAND"`
 	GroupAdd   []string `group:"Program" sep:"none" help:"Add supplementary groups; keep-groups keeps yours." placeholder:"GROUP"`
 
-	Volume   []string `group:"Files" short:"v" sep:"none" help:"Bind a file or directory; :ro after it makes it read-only." placeholder:"SOURCE:TARGET"`
-	Mount    []string `group:"Files" sep:"none" help:"Mount: type=bind,source=…,target=…[,readonly] or type=tmpfs,target=…[,tmpfs-size=…]." placeholder:"SPEC"`
+	Volume   []string `group:"Files" short:"v" sep:"none" help:"Mount a volume by its name, or bind a file or directory; :ro after it makes it read-only. TARGET alone is a new volume." placeholder:"SOURCE:TARGET"`
+	Mount    []string `group:"Files" sep:"none" help:"Mount: type=bind,source=…,target=…[,readonly], type=volume,source=…,target=…[,readonly][,volume-nocopy] or type=tmpfs,target=…[,tmpfs-size=…]." placeholder:"SPEC"`
 	Tmpfs    []string `group:"Files" sep:"none" help:"Mount an empty tmpfs; :size=SIZE,mode=MODE and other options may follow." placeholder:"TARGET"`
 	Device   []string `group:"Files" sep:"none" help:"Bind a device node of this host." placeholder:"SOURCE[:TARGET]"`
 	ReadOnly bool     `group:"Files" help:"Make the root file system read-only."`
@@ -238,7 +238,10 @@ func (c *RunCmd) prepare(app *App, launch *container.Launch, home *container.Hom
 	if launch.Folder, err = home.Create(id, c.Rm); err != nil {
 		return err
 	}
-	if err = c.fill(app, launch.Folder, &config.Plan); err != nil {
+	if err = c.fill(app, launch.Folder, &config.Plan); err == nil {
+		config.Volumes, err = app.makeVolumes(launch.Folder, config.Plan.Mounts)
+	}
+	if err != nil {
 		launch.Folder.Discard()
 		return err
 	}
@@ -250,8 +253,14 @@ func (c *RunCmd) prepare(app *App, launch *container.Launch, home *container.Hom
 		launch.Folder.Discard()
 		return err
 	}
-	if err = launch.Folder.Born(config.Name); err != nil || c.Cidfile == "" {
+	if err = launch.Folder.Born(config.Name); err != nil {
 		return err
+	}
+	if !c.Rm { // else config.json comes later
+		app.letVolumesGo()
+	}
+	if c.Cidfile == "" {
+		return nil
 	}
 	if err = os.WriteFile(c.Cidfile, []byte(id), 0o644); err != nil {
 		launch.Folder.Discard()

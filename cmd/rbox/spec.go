@@ -17,6 +17,7 @@ import (
 
 	"rbox/rootfs"
 	"rbox/rootfs/image"
+	"rbox/rootfs/volume"
 	"rbox/userns/confine"
 	"rbox/userns/container"
 	"rbox/userns/stage"
@@ -247,7 +248,7 @@ func (c *RunCmd) mounts(from *base) ([]rootfs.Mount, error) {
 	all := append([]rootfs.Mount(nil), from.mounts...)
 	for target := range from.config.Volumes {
 		if target = filepath.Clean(target); filepath.IsAbs(target) && target != "/" {
-			all = append(all, rootfs.Mount{Type: "self", Target: filepath.Clean(target)})
+			all = append(all, rootfs.Mount{Type: "volume", Target: target})
 		}
 	}
 	for flag, kind := range map[string]struct {
@@ -261,6 +262,7 @@ func (c *RunCmd) mounts(from *base) ([]rootfs.Mount, error) {
 			if err != nil {
 				return nil, fmt.Errorf("%s %s: %w", flag, spec, err)
 			}
+			m.NoCopy = m.NoCopy || m.Type == "volume" && from.image == hostImage
 			all = append(all, m)
 		}
 	}
@@ -277,19 +279,20 @@ func (c *RunCmd) mounts(from *base) ([]rootfs.Mount, error) {
 	return rootfs.Sorted(kept), nil
 }
 
-// parseVolume reads SOURCE:TARGET[:OPTIONS] of -v.
+// parseVolume reads SOURCE:TARGET[:OPTIONS] of -v, or TARGET alone.
 func parseVolume(spec string) (rootfs.Mount, error) {
 	f := strings.Split(spec, ":")
-	if len(f) == 1 && filepath.IsAbs(f[0]) && filepath.Clean(f[0]) != "/" {
-		return rootfs.Mount{Type: "self", Target: filepath.Clean(f[0])}, nil
+	if len(f) == 1 && filepath.IsAbs(spec) {
+		return volumeMount("", spec)
 	}
 	if len(f) < 2 || len(f) > 3 || f[0] == "" {
 		return rootfs.Mount{}, errors.New("want SOURCE:TARGET[:OPTIONS]")
 	}
+	mount := bindMount
 	if !strings.ContainsRune(f[0], '/') && f[0] != "." && f[0] != ".." {
-		return rootfs.Mount{}, &adviceError{errors.New("there are no named volumes yet"), "for a directory write ./" + f[0]}
+		mount = volumeMount
 	}
-	m, err := bindMount(f[0], f[1])
+	m, err := mount(f[0], f[1])
 	if err != nil || len(f) == 2 {
 		return m, err
 	}
@@ -300,6 +303,8 @@ func parseVolume(spec string) (rootfs.Mount, error) {
 		case "rw", "z", "Z", "rbind", "rprivate", "private", "cached", "delegated", "consistent", "":
 		case "bind":
 			m.Flat = true
+		case "nocopy":
+			m.NoCopy = true
 		case "nosuid":
 			m.Flags |= unix.MS_NOSUID
 		case "nodev":
@@ -310,17 +315,38 @@ func parseVolume(spec string) (rootfs.Mount, error) {
 			return m, fmt.Errorf("unknown option %q", o)
 		}
 	}
+	if m.NoCopy && m.Type == "bind" {
+		return m, errors.New("nocopy is for volumes: nothing is copied to a directory of yours")
+	}
 	return m, nil
+}
+
+// volumeMount is a volume, by its name until it is made; an anonymous one has none.
+func volumeMount(name, target string) (rootfs.Mount, error) {
+	m := rootfs.Mount{Type: "volume", Source: name, Target: filepath.Clean(target)}
+	if name != "" {
+		if err := volume.CheckName(name); err != nil {
+			return m, err
+		}
+	}
+	return m, checkTarget(target)
+}
+
+func checkTarget(target string) error {
+	if !filepath.IsAbs(target) {
+		return fmt.Errorf("the target %q is not absolute", target)
+	}
+	if filepath.Clean(target) == "/" {
+		return errors.New("the target cannot be /")
+	}
+	return nil
 }
 
 // bindMount checks both ends of a bind.
 func bindMount(source, target string) (rootfs.Mount, error) {
 	m := rootfs.Mount{Type: "bind", Source: absolute(source), Target: filepath.Clean(target)}
-	if !filepath.IsAbs(target) {
-		return m, fmt.Errorf("the target %q is not absolute", target)
-	}
-	if m.Target == "/" {
-		return m, errors.New("the target cannot be /")
+	if err := checkTarget(target); err != nil {
+		return m, err
 	}
 	if _, err := os.Stat(m.Source); err != nil {
 		if errors.Is(err, os.ErrNotExist) {
@@ -334,7 +360,7 @@ func bindMount(source, target string) (rootfs.Mount, error) {
 // parseMount reads the comma-separated fields of --mount.
 func parseMount(spec string) (rootfs.Mount, error) {
 	var m rootfs.Mount
-	kind, source, target := "", "", ""
+	kind, source, target := "volume", "", ""
 	for _, field := range strings.Split(spec, ",") {
 		k, v, has := strings.Cut(field, "=")
 		on := !has || v == "true" || v == "1"
@@ -360,6 +386,14 @@ func parseMount(spec string) (rootfs.Mount, error) {
 			m.Size, err = parseSize(v)
 		case "tmpfs-mode":
 			m.Mode, err = parseMode(v)
+		case "volume-nocopy":
+			m.NoCopy = on
+		case "volume-driver":
+			if v != "local" {
+				err = fmt.Errorf("volume-driver %s: there is local alone", v)
+			}
+		case "volume-label", "volume-opt":
+			err = &adviceError{fmt.Errorf("%s: a volume gets it when it is made", k), "rbox volume create --label … --opt … NAME"}
 		case "relabel", "consistency":
 		default:
 			err = fmt.Errorf("unknown field %q", k)
@@ -376,6 +410,13 @@ func parseMount(spec string) (rootfs.Mount, error) {
 		b, err := bindMount(source, target)
 		m.Type, m.Source, m.Target = b.Type, b.Source, b.Target
 		return m, err
+	case "volume":
+		if strings.ContainsRune(source, '/') {
+			return m, &adviceError{fmt.Errorf("%q is not the name of a volume", source), "for a directory add type=bind"}
+		}
+		v, err := volumeMount(source, target)
+		m.Type, m.Source, m.Target = v.Type, v.Source, v.Target
+		return m, err
 	case "tmpfs":
 		m.Type, m.Target = kind, filepath.Clean(target)
 		if !filepath.IsAbs(target) || m.Target == "/" {
@@ -383,7 +424,7 @@ func parseMount(spec string) (rootfs.Mount, error) {
 		}
 		return m, nil
 	}
-	return m, fmt.Errorf("type %q: there are bind and tmpfs", kind)
+	return m, fmt.Errorf("type %q: there are bind, volume and tmpfs", kind)
 }
 
 // parseTmpfs reads TARGET[:OPTIONS] of --tmpfs (tmpfs(5)).

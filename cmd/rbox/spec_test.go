@@ -56,7 +56,14 @@ func TestParseVolume(t *testing.T) {
 		dir + ":/data:bind":           {want: bind(rootfs.Mount{Flat: true})},
 		dir + ":/data:nosuid,noexec":  {want: bind(rootfs.Mount{Flags: unix.MS_NOSUID | unix.MS_NOEXEC})},
 		dir + ":/data:nodev":          {want: bind(rootfs.Mount{Flags: unix.MS_NODEV})},
-		"/vol/./ume":                  {want: rootfs.Mount{Type: "self", Target: "/vol/ume"}},
+		"/vol/./ume":                  {want: rootfs.Mount{Type: "volume", Target: "/vol/ume"}},
+		"name:/data":                  {want: rootfs.Mount{Type: "volume", Source: "name", Target: "/data"}},
+		"name:/data/:ro,nocopy":       {want: rootfs.Mount{Type: "volume", Source: "name", Target: "/data", ReadOnly: true, NoCopy: true}},
+		"name:data":                   {wantErr: `the target "data" is not absolute`},
+		"/":                           {wantErr: "the target cannot be /"},
+		"n:/data":                     {wantErr: `"n": volume name is too short, names should be at least two alphanumeric characters`, hint: "for a directory write ./n"},
+		"_name:/data":                 {wantErr: `"_name" includes invalid characters for a local volume name, only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`, hint: "for a directory write ./_name"},
+		dir + ":/data:nocopy":         {wantErr: "nocopy is for volumes: nothing is copied to a directory of yours"},
 		dir + ":/data:rw,fast":        {wantErr: `unknown option "fast"`},
 		dir + ":data":                 {wantErr: `the target "data" is not absolute`},
 		dir + ":/..":                  {wantErr: "the target cannot be /"},
@@ -64,7 +71,6 @@ func TestParseVolume(t *testing.T) {
 		":/data":                      {wantErr: "want SOURCE:TARGET[:OPTIONS]"},
 		"relative":                    {wantErr: "want SOURCE:TARGET[:OPTIONS]"},
 		dir + ":/data:ro:rw":          {wantErr: "want SOURCE:TARGET[:OPTIONS]"},
-		"name:/data":                  {wantErr: "there are no named volumes yet", hint: "for a directory write ./name"},
 		dir + "/new:/data":            {wantErr: dir + "/new does not exist", hint: "mkdir -p " + dir + "/new"},
 		"./new:/data":                 {wantErr: dir + "/new does not exist", hint: "mkdir -p " + dir + "/new"},
 		dir + ":/data:" + "ro,shared": {wantErr: `unknown option "shared"`},
@@ -99,8 +105,15 @@ func TestParseMount(t *testing.T) {
 		"type=tmpfs,dst=/t,tmpfs-size=much":                            {wantErr: `"much" is not a size, as 64m is`},
 		"type=tmpfs,dst=/t,tmpfs-mode=rwx":                             {wantErr: `mode "rwx" is not octal`},
 		"type=tmpfs,dst=/t,tmpfs-mode=77777":                           {wantErr: `mode "77777" is not octal`},
-		"type=volume,src=x,dst=/data":                                  {wantErr: `type "volume": there are bind and tmpfs`},
-		"src=" + dir + ",dst=/data":                                    {wantErr: `type "": there are bind and tmpfs`},
+		"type=volume,src=xy,dst=/data":                                 {want: rootfs.Mount{Type: "volume", Source: "xy", Target: "/data"}},
+		"src=xy,dst=/data,volume-nocopy,readonly":                      {want: rootfs.Mount{Type: "volume", Source: "xy", Target: "/data", ReadOnly: true, NoCopy: true}},
+		"type=volume,dst=/data,volume-driver=local":                    {want: rootfs.Mount{Type: "volume", Target: "/data"}},
+		"src=" + dir + ",dst=/data":                                    {wantErr: `"` + dir + `" is not the name of a volume`},
+		"type=volume,src=xy,dst=/":                                     {wantErr: "the target cannot be /"},
+		"type=volume,src=.xy,dst=/data":                                {wantErr: `".xy" includes invalid characters for a local volume name, only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`},
+		"type=volume,dst=/data,volume-driver=nfs":                      {wantErr: "volume-driver nfs: there is local alone"},
+		"type=volume,dst=/data,volume-opt=o=bind":                      {wantErr: "volume-opt: a volume gets it when it is made"},
+		"type=floppy,dst=/data":                                        {wantErr: `type "floppy": there are bind, volume and tmpfs`},
 		"type=bind,colour=red":                                         {wantErr: `unknown field "colour"`},
 		"type=bind,src=" + dir + ",dst=/data,bind-propagation=rshared": {wantErr: "bind-propagation rshared: a user namespace has private mounts only"},
 		"": {wantErr: `unknown field ""`},
@@ -155,7 +168,7 @@ func TestMounts(t *testing.T) {
 	for _, m := range got {
 		kinds[m.Target], order = m.Type, append(order, m.Target)
 	}
-	want := map[string]string{"/data": "bind", "/tmp": "bind", "/data/scratch": "tmpfs", "/run": "tmpfs", "/var/lib/data": "self"}
+	want := map[string]string{"/data": "bind", "/tmp": "bind", "/data/scratch": "tmpfs", "/run": "tmpfs", "/var/lib/data": "volume"}
 	if !reflect.DeepEqual(kinds, want) || len(order) != len(want) || slices.Index(order, "/data") > slices.Index(order, "/data/scratch") {
 		t.Errorf("got %v in the order %v, want %v", kinds, order, want)
 	}

@@ -28,8 +28,8 @@ const unpackName = "rbox-unpack"
 // An unpackJob is what the process is asked to do.
 type unpackJob struct {
 	ID     int
-	Op     string        // "unpack", "remove", "copy" or "cancel"
-	Dir    string        // to unpack or copy into
+	Op     string        // "unpack", "remove", "copy", "size" or "cancel"
+	Dir    string        // to unpack or copy into, or to take the size of
 	Dirs   []string      // to remove, or to copy, the lowest first
 	Layer  layer.Options // for "unpack"
 	Chunks int           // how many more packets carry Dirs
@@ -134,6 +134,9 @@ func (s *unpackServer) do(ctx context.Context, job *unpackJob, file *os.File) un
 		return unpackOutcome{err: errors.Join(errs...)}
 	case "copy":
 		return unpackOutcome{err: layer.Copy(ctx, job.Dir, job.Dirs)}
+	case "size":
+		bytes, err := layer.Size(job.Dir)
+		return unpackOutcome{layer.Result{Bytes: bytes}, err}
 	}
 	return unpackOutcome{err: fmt.Errorf("no such job: %q", job.Op)}
 }
@@ -259,6 +262,12 @@ func (c *unpackClient) Remove(ctx context.Context, dirs ...string) error {
 func (c *unpackClient) Copy(ctx context.Context, dst string, lowers []string) error {
 	_, err := c.call(ctx, unpackJob{Op: "copy", Dir: dst, Dirs: lowers}, nil, func() {})
 	return err
+}
+
+// Size is layer.Size.
+func (c *unpackClient) Size(ctx context.Context, dir string) (int64, error) {
+	result, err := c.call(ctx, unpackJob{Op: "size", Dir: dir}, nil, func() {})
+	return result.Bytes, err
 }
 
 // Close ends the process.

@@ -15,6 +15,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"rbox/rootfs/filecopy"
 )
 
 const (
@@ -564,14 +566,7 @@ func isDevice(h *tar.Header) bool { return h.Typeflag == tar.TypeChar || h.Typef
 // machine that the image was built on, nor default access lists, which would
 // change the modes of the files to come.
 func wanted(attr string) bool {
-	switch {
-	case attr == "security.capability", attr == "system.posix_acl_access":
-		return true
-	case strings.HasPrefix(attr, "user.overlay."), strings.HasPrefix(attr, "user.rbox."),
-		strings.HasPrefix(attr, "user.fuseoverlayfs."), strings.HasPrefix(attr, "user.containers."):
-		return false
-	}
-	return strings.HasPrefix(attr, "user.")
+	return filecopy.WantedXattr(attr) && !strings.HasPrefix(attr, "user.rbox.")
 }
 
 // setXattr sets an attribute, or counts it as lost where the kernel will not
@@ -634,10 +629,5 @@ func (n node) setTimes(both [2]unix.Timespec) error {
 	if n.fd < 0 {
 		return unix.UtimesNanoAt(n.dir.fd, n.name, both[:], unix.AT_SYMLINK_NOFOLLOW)
 	}
-	// Without a name, utimensat(2) is of the descriptor itself.
-	_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(n.fd), 0, uintptr(unsafe.Pointer(&both)), 0, 0, 0)
-	if errno != 0 {
-		return errno
-	}
-	return nil
+	return filecopy.SetTimes(n.fd, both)
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"rbox/rootfs/filecopy"
 )
 
 // Copy makes dst, an empty directory, the union of the layers lowers, the
@@ -33,7 +35,7 @@ func Copy(ctx context.Context, dst string, lowers []string) error {
 		}
 		from = append(from, source{fd: fd, layer: i})
 	}
-	c := &copier{ctx: ctx, root: to, links: map[inode]string{}, buf: make([]byte, copySize)}
+	c := &copier{ctx: ctx, root: to, links: map[inode]string{}}
 	if len(from) == 0 {
 		return nil
 	}
@@ -56,11 +58,10 @@ type inode struct {
 }
 
 type copier struct {
-	ctx       context.Context
-	root      int
-	links     map[inode]string // where its first name was copied to
-	buf       []byte
-	noReflink bool
+	ctx   context.Context
+	root  int
+	links map[inode]string // where its first name was copied to
+	files filecopy.Copier
 }
 
 func closeAll(list []source) {
@@ -104,7 +105,7 @@ func (c *copier) merge(to int, from []source, name string) error {
 	if err := unix.Fstat(from[0].fd, &st); err != nil {
 		return err
 	}
-	return finishCopy(from[0].fd, to, &st)
+	return filecopy.Finish(from[0].fd, to, &st)
 }
 
 // visible counts the versions of a directory down to the first that hides those below.
@@ -157,7 +158,7 @@ func (c *copier) entry(to int, from []source, base, name string) error {
 			c.links[id] = name
 		}
 	}
-	return wrap(name, c.leaf(to, from[0].fd, base, &st))
+	return wrap(name, c.files.Leaf(to, from[0].fd, base, &st))
 }
 
 func wrap(name string, err error) error {
@@ -202,131 +203,4 @@ func (c *copier) directory(to int, from []source, base, name string) error {
 func hasMark(dir int, base string) bool {
 	var st unix.Stat_t
 	return unix.Fstatat(dir, whiteoutPrefix+base, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
-}
-
-// leaf copies what is no directory.
-func (c *copier) leaf(to, from int, base string, st *unix.Stat_t) error {
-	switch st.Mode & unix.S_IFMT {
-	case unix.S_IFREG:
-		return c.file(to, from, base, st)
-	case unix.S_IFLNK:
-		buf := make([]byte, unix.PathMax)
-		n, err := unix.Readlinkat(from, base, buf)
-		if err != nil {
-			return err
-		}
-		if err := unix.Symlinkat(string(buf[:n]), to, base); err != nil {
-			return err
-		}
-	case unix.S_IFIFO, unix.S_IFSOCK:
-		if err := unix.Mknodat(to, base, st.Mode, 0); err != nil {
-			return err
-		}
-	default:
-		return nil // Apply makes no devices
-	}
-	if err := unix.Fchownat(to, base, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return err
-	}
-	return unix.UtimesNanoAt(to, base, []unix.Timespec{st.Atim, st.Mtim}, unix.AT_SYMLINK_NOFOLLOW)
-}
-
-func (c *copier) file(to, from int, base string, st *unix.Stat_t) error {
-	src, err := openat(from, base, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(src)
-	dst, err := openat(to, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return err
-	}
-	if err = c.content(dst, src); err == nil {
-		err = finishCopy(src, dst, st)
-	}
-	if cerr := unix.Close(dst); err == nil {
-		err = cerr
-	}
-	return err
-}
-
-// content shares src's content with dst, or copies it.
-func (c *copier) content(dst, src int) error {
-	if !c.noReflink {
-		if unix.IoctlFileClone(dst, src) == nil {
-			return nil
-		}
-		c.noReflink = true
-	}
-	for {
-		n, err := unix.CopyFileRange(src, nil, dst, nil, 1<<30, 0)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err != nil:
-			return c.bytes(dst, src) // goes on where copy_file_range stopped
-		case n == 0:
-			return nil
-		}
-	}
-}
-
-func (c *copier) bytes(dst, src int) error {
-	for {
-		n, err := unix.Read(src, c.buf)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil || n == 0 {
-			return err
-		}
-		if err := writeAt(dst, c.buf[:n], 0, false); err != nil {
-			return err
-		}
-	}
-}
-
-// finishCopy gives the new file dst owner, mode, attributes and times of src.
-func finishCopy(src, dst int, st *unix.Stat_t) error {
-	if err := unix.Fchown(dst, int(st.Uid), int(st.Gid)); err != nil {
-		return err
-	}
-	if err := unix.Fchmod(dst, st.Mode&0o7777); err != nil {
-		return err
-	}
-	if err := copyXattrs(src, dst); err != nil {
-		return err
-	}
-	return node{fd: dst}.setTimes([2]unix.Timespec{st.Atim, st.Mtim})
-}
-
-func copyXattrs(src, dst int) error {
-	names := make([]byte, 1<<10)
-	n, err := unix.Flistxattr(src, names)
-	if err == unix.ERANGE {
-		names = make([]byte, 64<<10) // XATTR_LIST_MAX
-		n, err = unix.Flistxattr(src, names)
-	}
-	if err == unix.ENOTSUP || n == 0 {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	value := make([]byte, 64<<10) // XATTR_SIZE_MAX
-	for name := range strings.SplitSeq(strings.TrimSuffix(string(names[:n]), "\x00"), "\x00") {
-		if name != OwnerXattr && !wanted(name) {
-			continue
-		}
-		n, err := unix.Fgetxattr(src, name, value)
-		if err != nil {
-			continue
-		}
-		switch err := unix.Fsetxattr(dst, name, value[:n], 0); err {
-		case nil, unix.EPERM, unix.ENOTSUP: // the same as when the layer was unpacked
-		default:
-			return fmt.Errorf("attribute %s: %w", clip(name), err)
-		}
-	}
-	return nil
 }

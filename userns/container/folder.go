@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rbox/rootfs/volume"
 )
 
 // A Home is the folder of all containers of this host. Many hosts may share
@@ -79,10 +81,13 @@ func hostKey() string {
 type Folder struct {
 	Dir    string // where it will lie
 	Unborn string // where it lies until then
-	home   *Home
-	config *os.File // config.json, which has the lock
-	id     string
-	name   string // once it is taken
+	// Volumes are the folders of anonymous volumes that were made for the
+	// container: Discard removes them.
+	Volumes []string
+	home    *Home
+	config  *os.File // config.json, which has the lock
+	id      string
+	name    string // once it is taken
 }
 
 // NameInUseError reports that another container has the name.
@@ -217,6 +222,9 @@ func (h *Home) takeStaleName(path, name, id string) error {
 func (f *Folder) Discard() {
 	if f.name != "" {
 		f.home.forget(f.id, f.name)
+	}
+	for _, dir := range f.Volumes {
+		volume.Remove(dir)
 	}
 	os.RemoveAll(f.Unborn)
 	os.RemoveAll(f.Dir)

@@ -232,10 +232,10 @@ func (m *monitor) cleanUp() error {
 	if !m.AutoRemove {
 		return nil
 	}
-	if m.Plan.Root.Driver == "dir" { // its mount points cannot be deleted while they are some
+	if m.Plan.Root.Driver == "dir" || len(m.Volumes) > 0 { // mount points cannot be deleted while they are some
 		unix.Unmount(m.scratch, unix.MNT_DETACH)
 	}
-	return removeFolder(m.dir)
+	return errors.Join(m.Config.removeVolumes(filepath.Dir(filepath.Dir(filepath.Dir(m.dir)))), removeFolder(m.dir))
 }
 
 // RemoveMain deletes the folder of a container; one that runs is an error, or
@@ -243,7 +243,7 @@ func (m *monitor) cleanUp() error {
 func RemoveMain(home, id string, running bool) error {
 	h := &Home{home}
 	if strings.HasPrefix(id, ".") { // no container yet, or none any more
-		return removeFolder(filepath.Join(home, passing, id))
+		return h.delete(filepath.Join(home, passing, id))
 	}
 	lock, err := h.tryLock(id)
 	if errors.Is(err, unix.EWOULDBLOCK) {
@@ -313,7 +313,7 @@ func (h *Home) remove(id string) error {
 	if err != nil {
 		return err
 	}
-	return removeFolder(dir)
+	return h.delete(dir)
 }
 
 // doom takes the name from the container id and gives its folder one that

@@ -1,0 +1,117 @@
+package container
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"rbox/rootfs"
+	"rbox/rootfs/volume"
+)
+
+// fillVolumes gives empty volumes what the image, mounted as t, has in their
+// place, if the container whose folder is dir starts for the first time.
+func (c *Config) fillVolumes(t *rootfs.Tree, dir string) error {
+	isNew := func(mount rootfs.Mount) bool { return mount.Type == "volume" && !mount.NoCopy }
+	if !slices.ContainsFunc(c.Plan.Mounts, isNew) {
+		return nil
+	}
+	var s State
+	if readJSON(dir, "state.json", &s) == nil && !s.Started.IsZero() {
+		return nil
+	}
+	temporary := c.passingVolumes()
+	for _, m := range c.Plan.Mounts {
+		if !isNew(m) {
+			continue
+		}
+		folder := volume.FolderOf(m.Source)
+		if err := volume.Fill(t, folder, m.Target, !slices.Contains(temporary, folder)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// passingVolumes are those that end with the container.
+func (c *Config) passingVolumes() []string {
+	if !c.AutoRemove {
+		return nil
+	}
+	return c.AnonymousVolumes()
+}
+
+// AnonymousVolumes are the folders of the volumes that were made for the container.
+func (c *Config) AnonymousVolumes() (dirs []string) {
+	for _, use := range c.Volumes {
+		i := slices.IndexFunc(c.Plan.Mounts, func(m rootfs.Mount) bool { return m.Type == "volume" && m.Target == use.Target })
+		if use.Anonymous && i >= 0 {
+			dirs = append(dirs, volume.FolderOf(c.Plan.Mounts[i].Source))
+		}
+	}
+	return dirs
+}
+
+// removeVolumes deletes the volumes that were made for the container and that
+// no other below dir, the folder of all hosts' containers, uses. Like the
+// monitor its caller is root of the outer user namespace.
+func (c *Config) removeVolumes(dir string) error {
+	dirs := c.AnonymousVolumes()
+	if len(dirs) == 0 {
+		return nil
+	}
+	users, err := VolumeUsers(dir)
+	if err != nil {
+		return err
+	}
+	for _, v := range dirs {
+		if len(users[filepath.Base(v)]) == 0 {
+			err = errors.Join(err, volume.Remove(v))
+		}
+	}
+	return err
+}
+
+// delete deletes the folder dir of what is no container yet, or none any more,
+// and the volumes that nobody else knows of.
+func (h *Home) delete(dir string) error {
+	var c Config
+	err := readJSON(dir, "config.json", &c)
+	if err == nil && (c.AutoRemove || strings.HasPrefix(filepath.Base(dir), unborn)) {
+		return errors.Join(c.removeVolumes(filepath.Dir(h.Dir)), removeFolder(dir))
+	}
+	return removeFolder(dir)
+}
+
+// VolumeUsers tells which containers mount a volume: their ids by its name, of
+// all hosts that keep theirs below dir.
+func VolumeUsers(dir string) (map[string][]string, error) {
+	users := map[string][]string{}
+	hosts, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, host := range hosts {
+		h := &Home{filepath.Join(dir, host.Name())}
+		ids, err := h.IDs()
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		for _, id := range ids {
+			var c struct{ Volumes []VolumeUse }
+			// One that is being made holds the locks of its volumes.
+			if readJSON(h.folder(id), "config.json", &c) != nil {
+				continue
+			}
+			for _, use := range c.Volumes {
+				if !slices.Contains(users[use.Name], id) {
+					users[use.Name] = append(users[use.Name], id)
+				}
+			}
+		}
+	}
+	return users, nil
+}
