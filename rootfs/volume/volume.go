@@ -126,7 +126,7 @@ func (s *Store) Create(v Volume) (made bool, err error) {
 		return true, nil
 	}
 	os.RemoveAll(tmp)
-	if _, serr := os.Lstat(s.folder(v.Name)); serr == nil {
+	if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTEMPTY) {
 		return false, nil // somebody else made it first
 	}
 	return false, fmt.Errorf("create volume %s: %w", v.Name, err)
