@@ -19,12 +19,14 @@ var mayImport = map[string][]string{
 	"cmd/stage":        {"userns/...", "userns", "idmap", "rootfs", "cgroupv2"},
 	"userns":           {"idmap", "userns/wire"},
 	"userns/oci":       {"userns", "userns/container", "userns/stage", "userns/confine", "idmap", "rootfs", "slirp", "cgroupv2"},
-	"userns/container": {"userns", "userns/wire", "userns/stage", "userns/confine", "idmap", "rootfs", "rootfs/volume", "slirp", "cgroupv2"},
+	"userns/container": {"userns", "userns/container/...", "userns/wire", "userns/stage", "userns/confine", "idmap", "rootfs", "rootfs/volume", "slirp", "cgroupv2"},
 	"userns/stage":     {"userns", "userns/confine", "idmap", "rootfs"}, // whose types a plan is made of
 	"rootfs/store":     {"rootfs", "rootfs/image", "rootfs/layer", "idmap"},
 	"rootfs/registry":  {"rootfs", "rootfs/image"},
 	"rootfs/layer":     {"rootfs", "rootfs/image", "rootfs/filecopy"},
 	"rootfs/volume":    {"rootfs", "rootfs/filecopy"},
+
+	"userns/container/events": {"userns/container/logfile"}, // which follows files
 }
 
 // onlyIn says which packages may import a module's packages.
