@@ -110,7 +110,7 @@ func bindNode(node, target string) error {
 }
 
 // OpenTerminal makes a terminal in the tree's devpts, owned by uid (an outer
-// id), and binds it to /dev/console. name is the container's path of it.
+// id). name is the container's path of it.
 func (t *Tree) OpenTerminal(uid int) (master *os.File, name string, err error) {
 	master, err = t.Open("/dev/pts/ptmx", unix.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -130,15 +130,21 @@ func (t *Tree) OpenTerminal(uid int) (master *os.File, name string, err error) {
 		return nil, "", err
 	}
 	defer terminal.Close()
-	path := fdPath(int(terminal.Fd()))
-	if err := os.Chown(path, uid, -1); err != nil {
-		return nil, "", err
+	return master, name, os.Chown(fdPath(int(terminal.Fd())), uid, -1)
+}
+
+// BindConsole makes the terminal name /dev/console.
+func (t *Tree) BindConsole(name string) error {
+	terminal, err := t.Open(name, unix.O_PATH, 0)
+	if err != nil {
+		return err
 	}
+	defer terminal.Close()
 	console, err := t.Mountpoint("/dev/console", false)
 	if err != nil {
-		return nil, "", err
+		return err
 	}
 	defer console.Close()
-	err = unix.Mount(path, fdPath(int(console.Fd())), "", unix.MS_BIND, "")
-	return master, name, os.NewSyscallError("bind /dev/console", err)
+	err = unix.Mount(fdPath(int(terminal.Fd())), fdPath(int(console.Fd())), "", unix.MS_BIND, "")
+	return os.NewSyscallError("bind /dev/console", err)
 }

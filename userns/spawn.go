@@ -252,6 +252,13 @@ func (c *Child) next() (r report, err error) {
 	return r, err
 }
 
+// AwaitEnd waits until the child has ended. Until Wait its pid stays its own.
+func (c *Child) AwaitEnd() {
+	eintr(func() (int, error) {
+		return 0, unix.Waitid(unix.P_PID, c.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+	})
+}
+
 // Wait reaps the child.
 func (c *Child) Wait() (unix.WaitStatus, error) {
 	var ws unix.WaitStatus

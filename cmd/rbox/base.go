@@ -30,12 +30,12 @@ func (c *RunCmd) base(app *App, outer *userns.Outer, n ids) (*base, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.imageBase(app, m, n)
+	return imageBase(app, m, n, name)
 }
 
 // imageBase is an image of the store, its layers unpacked for the container's
 // ids and locked against removal.
-func (c *RunCmd) imageBase(app *App, m *store.Image, n ids) (*base, error) {
+func imageBase(app *App, m *store.Image, n ids, name string) (*base, error) {
 	driver, err := app.Driver()
 	if err != nil {
 		return nil, err
@@ -60,7 +60,7 @@ func (c *RunCmd) imageBase(app *App, m *store.Image, n ids) (*base, error) {
 		return nil, err
 	}
 	return &base{
-		image: c.Words[0], id: string(m.ID), config: m.Config.Config, layers: hold.File,
+		image: name, id: string(m.ID), config: m.Config.Config, layers: hold.File,
 		root: stage.Root{Driver: string(driver), Lowers: dirs},
 	}, nil
 }

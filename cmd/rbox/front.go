@@ -27,20 +27,20 @@ import (
 //go:embed whole
 var wholeFiles embed.FS
 
-// errBeyond says that the whole is needed. Nothing has been made by then.
-var errBeyond = errors.New("this takes the whole of rbox")
-
 func main() {
 	app := newApp()
-	if len(os.Args) > 1 && os.Args[1] == "run" {
-		app.early = startEarly(app)
-		cmd := new(RunCmd)
-		if quickParse(cmd, os.Args[2:]) {
+	if len(os.Args) > 1 {
+		if os.Args[1] == "run" {
+			app.early = startEarly(app)
+		}
+		if cmd := quickCommand(os.Args[1]); cmd != nil && quickParse(cmd, os.Args[2:]) {
 			if err := cmd.Run(app); !errors.Is(err, errBeyond) {
 				os.Exit(app.report(err))
 			}
 		}
-		app.early.abandon()
+		if app.early != nil {
+			app.early.abandon()
+		}
 	}
 	os.Exit(app.report(app.becomeWhole()))
 }

@@ -21,6 +21,17 @@ type grammar struct {
 	Help helpFlag `help:"Show help."`
 
 	Run        RunCmd        `cmd:"" group:"Containers" help:"Run a command in a new container."`
+	Create     CreateCmd     `cmd:"" group:"Containers" help:"Make a container that start runs."`
+	Start      StartCmd      `cmd:"" group:"Containers" help:"Start containers."`
+	Stop       StopCmd       `cmd:"" group:"Containers" help:"End containers in order."`
+	Restart    RestartCmd    `cmd:"" group:"Containers" help:"Stop containers and start them again."`
+	Kill       KillCmd       `cmd:"" group:"Containers" help:"Send a signal to containers."`
+	Pause      PauseCmd      `cmd:"" group:"Containers" help:"Freeze containers."`
+	Unpause    UnpauseCmd    `cmd:"" group:"Containers" help:"Thaw paused containers."`
+	Exec       ExecCmd       `cmd:"" group:"Containers" help:"Run a command in a running container."`
+	Attach     AttachCmd     `cmd:"" group:"Containers" help:"Connect to what a container shows and reads."`
+	Wait       WaitCmd       `cmd:"" group:"Containers" help:"Wait until containers end, and print their exit statuses."`
+	Rename     RenameCmd     `cmd:"" group:"Containers" help:"Give a container another name."`
 	Ps         PsCmd         `cmd:"" group:"Containers" aliases:"list,ls" help:"List containers."`
 	Rm         RmCmd         `cmd:"" group:"Containers" help:"Remove containers."`
 	Pull       PullCmd       `cmd:"" group:"Images" help:"Get images from a registry."`
@@ -100,9 +111,9 @@ func run(app *App, args []string) int {
 	}
 	if args[0] == "run" {
 		app.early = startEarly(app)
-		if cmd := new(RunCmd); quickParse(cmd, args[1:]) {
-			return app.report(cmd.Run(app))
-		}
+	}
+	if cmd := quickCommand(args[0]); cmd != nil && quickParse(cmd, args[1:]) {
+		return app.report(cmd.Run(app))
 	}
 	parser, err := kong.New(grammarFor(args[0]),
 		kong.Name("rbox"),

@@ -20,8 +20,13 @@ import (
 
 // RunCmd is `rbox run`: its flags are Docker's and Podman's.
 type RunCmd struct {
+	Detach     bool   `group:"Container" short:"d" help:"Run the container in the background and print its id."`
+	DetachKeys string `group:"Container" help:"Keys that leave a container with a terminal to itself." default:"ctrl-p,ctrl-q" placeholder:"KEYS"`
+	SigProxy   bool   `group:"Container" help:"Hand signals on to the program (--sig-proxy=false: keep them)." default:"true" negatable:""`
 	createFlags
 	Words []string `arg:"" passthrough:"partial" name:"IMAGE [COMMAND [ARG...]]" help:"The image, and the command to run in place of its own. The image \"host\" is this machine's own files."`
+
+	create bool // it is `rbox create`
 }
 
 // createFlags describe a container.
@@ -29,6 +34,22 @@ type createFlags struct {
 	Interactive bool `group:"Program" short:"i" help:"Connect stdin."`
 	TTY         bool `group:"Program" short:"t" name:"tty" help:"Give the container a terminal."`
 	Rm          bool `group:"Container" help:"Remove the container when it ends."`
+
+	Restart             string `group:"Container" help:"Start it again when it ends: no, on-failure[:TIMES], always or unless-stopped." default:"no" placeholder:"POLICY"`
+	Replace             bool   `group:"Container" help:"Remove the container that has the name."`
+	StopSignal          string `group:"Container" help:"Signal that asks the program to end." placeholder:"SIGNAL"`
+	StopTimeout         int    `group:"Container" help:"Seconds that stop grants before it kills; -1: for ever." default:"10" placeholder:"SECONDS"`
+	Timeout             int    `group:"Container" help:"Seconds after which the container is killed; 0: never." placeholder:"SECONDS"`
+	HealthCmd           string `group:"Health" help:"Command, for the image's shell, that tells whether the container is healthy; none: do not check." placeholder:"COMMAND"`
+	HealthInterval      string `group:"Health" help:"Time between checks." placeholder:"DURATION"`
+	HealthTimeout       string `group:"Health" help:"Time that one check may take." placeholder:"DURATION"`
+	HealthStartPeriod   string `group:"Health" help:"Time in which failures do not count at first." placeholder:"DURATION"`
+	HealthStartInterval string `group:"Health" help:"Time between checks in the start period." placeholder:"DURATION"`
+	HealthRetries       int    `group:"Health" help:"Failures in a row that make it unhealthy." placeholder:"N"`
+	NoHealthcheck       bool   `group:"Health" help:"Do not check, even if the image says how."`
+
+	LogDriver string   `group:"Container" help:"Where output goes: file, none, or passthrough (to rbox's own streams)." placeholder:"DRIVER"`
+	LogOpt    []string `group:"Container" sep:"none" help:"max-size=SIZE of one log file, max-file=NUMBER of them." placeholder:"NAME=VALUE"`
 
 	Name       string   `group:"Container" help:"Name of the container." placeholder:"NAME"`
 	Hostname   string   `group:"Namespaces" help:"Host name inside." short:"h" placeholder:"NAME"`
@@ -56,6 +77,8 @@ type createFlags struct {
 	Init        bool     `group:"Program" help:"Keep an init as process 1 that reaps orphans and hands on signals."`
 	PreserveFDs int      `group:"Program" name:"preserve-fds" help:"Keep so many descriptors beyond 0 to 2." placeholder:"N"`
 	Label       []string `group:"Container" short:"l" sep:"none" help:"Label the container." placeholder:"NAME=VALUE"`
+	LabelFile   []string `group:"Container" sep:"none" help:"Read labels from a file, a line each." placeholder:"FILE"`
+	Annotation  []string `group:"Container" sep:"none" help:"Annotate the container." placeholder:"NAME=VALUE"`
 	Cidfile     string   `group:"Container" help:"Write the container's id to a file." placeholder:"FILE"`
 	Pidfile     string   `group:"Container" help:"Write the pid of the container's first process to a file while it runs." placeholder:"FILE"`
 
@@ -76,9 +99,14 @@ type base struct {
 	layers *os.File // lock of the layers
 }
 
-// Run starts the container in the foreground and ends with its exit status.
+// Run starts the container and, unless it is to be left alone, ends with its
+// exit status.
 func (c *RunCmd) Run(app *App) error {
 	if err := c.check(app.early.open); err != nil {
+		return err
+	}
+	keys, err := container.ParseKeys(c.DetachKeys)
+	if err != nil {
 		return err
 	}
 	outer, err := app.Outer()
@@ -89,13 +117,21 @@ func (c *RunCmd) Run(app *App) error {
 	if err != nil {
 		return err // the monitor ends when it sees that we did
 	}
+	launch.Keys = keys
 	monitor, err := app.early.monitor()
 	if err != nil {
 		launch.Folder.Discard()
 		return err
 	}
 	status, err := monitor.Run(launch)
+	if errors.Is(err, container.ErrDetached) {
+		return nil
+	}
 	if err != nil {
+		return err
+	}
+	if c.Detach {
+		_, err := fmt.Fprintln(app.Stdout, launch.Config.ID)
 		return err
 	}
 	return exitStatus(status)
@@ -122,11 +158,33 @@ func (c *RunCmd) launch(app *App, outer *userns.Outer, id string) (*container.La
 	if err != nil {
 		return nil, err
 	}
-	launch := &container.Launch{Layers: from.layers, Notice: app.Notice, Preserve: inherited(c.PreserveFDs)}
-	if c.Interactive {
-		launch.Stdin = os.Stdin
+	if err := c.makeRoom(app, home, outer, stagePath); err != nil {
+		return nil, err
 	}
-	return launch, c.prepare(app, launch, home, from, ids, id)
+	launch := &container.Launch{Layers: from.layers, Notice: app.Notice, Preserve: inherited(c.PreserveFDs), Fresh: true, Detach: c.Detach}
+	if err := c.prepare(app, launch, home, from, ids, id); err != nil {
+		return nil, err
+	}
+	launch.Streams = container.Streams{
+		Input: c.Interactive && !c.Detach, Output: true, Terminal: c.TTY, Signals: c.SigProxy,
+		Direct: launch.Config.Log.Driver == passthrough && !c.Detach,
+	}
+	return launch, nil
+}
+
+// makeRoom removes the container that has the name, for --replace.
+func (c *RunCmd) makeRoom(app *App, home *container.Home, outer *userns.Outer, stage string) error {
+	if !c.Replace || c.Name == "" {
+		return nil
+	}
+	id, err := home.Find(c.Name)
+	if errors.As(err, new(*container.NoContainerError)) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return container.Remove(home, outer, stage, id, true)
 }
 
 // check refuses what cannot work before anything is made or opened.
@@ -148,7 +206,10 @@ func (c *RunCmd) check(open int) error {
 			return &adviceError{fmt.Errorf("container ID file found: %s", c.Cidfile), "make sure that the other container is not running, then: rm " + c.Cidfile}
 		}
 	}
-	if c.TTY && c.Interactive && !isTerminal(0) {
+	if c.Replace && c.Name == "" {
+		return &adviceError{errors.New("--replace needs a name"), "rbox run --replace --name NAME …"}
+	}
+	if c.TTY && c.Interactive && !c.Detach && !c.create && !isTerminal(0) {
 		return &adviceError{errors.New("the input device is not a terminal"), "leave out -t, or run rbox in a terminal"}
 	}
 	return nil
@@ -169,18 +230,23 @@ type ids struct {
 	kept *struct{ uid, gid uint32 } // keep-id: who the user is inside
 }
 
-// namespaces decides the id maps: all ids of the outer namespace as they are,
-// or shifted so that the user is the same inside, or another container's.
+// namespaces decides the id maps and clocks.
 func (c *RunCmd) namespaces(home *container.Home, outer *userns.Outer) (ids, error) {
+	n, err := containerIDs(home, outer, c.Network == "host", c.Userns)
+	if err == nil {
+		n.TimeOffsets, err = timeOffsets(c.TimeOffset)
+	}
+	return n, err
+}
+
+// containerIDs decides the id maps: all ids of the outer namespace as they are,
+// or shifted so that the user is the same inside, or another container's.
+func containerIDs(home *container.Home, outer *userns.Outer, hostNetwork bool, userns string) (ids, error) {
 	n := ids{key: outer.Maps.Key()}
 	n.Single = outer.Maps.Single
-	n.HostNetwork = c.Network == "host"
+	n.HostNetwork = hostNetwork
 	n.UIDs, n.GIDs = identity(outer.Maps.UIDs), identity(outer.Maps.GIDs)
-	var err error
-	if n.TimeOffsets, err = timeOffsets(c.TimeOffset); err != nil {
-		return n, err
-	}
-	mode, of, _ := strings.Cut(c.Userns, ":")
+	mode, of, _ := strings.Cut(userns, ":")
 	switch {
 	case mode == "host-default" || mode == "host" || mode == "":
 	case mode == "keep-id" && of == "":
@@ -206,7 +272,7 @@ func (c *RunCmd) namespaces(home *container.Home, outer *userns.Outer) (ids, err
 		other := info.Config.Plan.Namespaces
 		n.JoinUser, n.UIDs, n.GIDs = info.State.Pid, other.UIDs, other.GIDs
 	default:
-		return n, fmt.Errorf("--userns %s: there are host-default, keep-id and container:ID", c.Userns)
+		return n, fmt.Errorf("--userns %s: there are host-default, keep-id and container:ID", userns)
 	}
 	return n, nil
 }
@@ -227,15 +293,16 @@ func (c *RunCmd) prepare(app *App, launch *container.Launch, home *container.Hom
 	}
 	config := container.Config{
 		ID: id, Name: name, Image: from.image, ImageID: from.id, Created: time.Now(),
-		AutoRemove: c.Rm, StopSignal: from.config.StopSignal, PidFile: absolute(c.Pidfile),
+		AutoRemove: c.Rm, PidFile: absolute(c.Pidfile), OpenStdin: c.Interactive, StdinOnce: c.Interactive && !c.Detach,
+		Options: container.Options{Network: c.Network, Userns: c.Userns, AddHost: c.AddHost, DNS: c.DNS, Binds: c.Volume},
 	}
-	if config.Labels, err = labels(from.config.Labels, c.Label); err != nil {
+	if err := c.describe(&config, from.config); err != nil {
 		return err
 	}
 	if config.Plan, err = c.plan(from, n, id); err != nil {
 		return err
 	}
-	if launch.Folder, err = home.Create(id, c.Rm); err != nil {
+	if launch.Folder, err = home.Create(id, c.Rm && !c.create); err != nil {
 		return err
 	}
 	if err = c.fill(app, launch.Folder, &config.Plan); err == nil {
@@ -246,7 +313,7 @@ func (c *RunCmd) prepare(app *App, launch *container.Launch, home *container.Hom
 		return err
 	}
 	launch.Config = config
-	if !c.Rm {
+	if !c.Rm || c.create {
 		err = launch.Folder.Write(config)
 	}
 	if err != nil {
@@ -256,7 +323,7 @@ func (c *RunCmd) prepare(app *App, launch *container.Launch, home *container.Hom
 	if err = launch.Folder.Born(config.Name); err != nil {
 		return err
 	}
-	if !c.Rm { // else config.json comes later
+	if !c.Rm || c.create { // else config.json comes later
 		app.letVolumesGo()
 	}
 	if c.Cidfile == "" {
@@ -285,7 +352,7 @@ func (c *RunCmd) fill(app *App, f *container.Folder, p *stage.Plan) error {
 	r := &p.Root
 	switch r.Driver {
 	case string(rootfs.Overlay), string(rootfs.Fuse):
-		r.Volatile = c.Rm
+		r.Volatile = c.Rm && !c.create // nobody starts it a second time
 		r.Upper, r.Work = filepath.Join(f.Dir, "upper"), filepath.Join(f.Dir, "work")
 		upper := filepath.Join(f.Unborn, "upper")
 		return errors.Join(os.Mkdir(upper, 0o755), os.Chmod(upper, rootMode(r.Lowers)), os.Mkdir(filepath.Join(f.Unborn, "work"), 0o755))

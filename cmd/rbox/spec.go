@@ -96,7 +96,7 @@ func (c *RunCmd) process(config image.ContainerConfig, n ids, hostname string) (
 	if p.KeepGroups && len(p.Groups) > 0 {
 		return p, errors.New("--group-add keep-groups excludes other groups: they can be kept or set, not both")
 	}
-	if size, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ); err == nil && c.TTY {
+	if size, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ); err == nil && c.TTY && !c.create {
 		p.Rows, p.Cols = size.Row, size.Col
 	}
 	for _, l := range c.Ulimit {
@@ -124,10 +124,10 @@ func loginName() string {
 	return "user"
 }
 
-// command joins entry point and arguments as Docker does: a command replaces
-// the image's, a new entry point drops it.
-func (c *RunCmd) command(config image.ContainerConfig) ([]string, error) {
-	entry, args := []string(config.Entrypoint), []string(config.Cmd)
+// entrypoint is what runs, in Docker's two parts: a command replaces the
+// image's, a new entry point drops it.
+func (c *RunCmd) entrypoint(config image.ContainerConfig) (entry, args []string) {
+	entry, args = config.Entrypoint, config.Cmd
 	if c.Entrypoint != nil {
 		args = nil
 		entry = nil
@@ -138,6 +138,12 @@ func (c *RunCmd) command(config image.ContainerConfig) ([]string, error) {
 	if given := c.Words[1:]; len(given) > 0 {
 		args = given
 	}
+	return entry, args
+}
+
+// command joins both parts.
+func (c *RunCmd) command(config image.ContainerConfig) ([]string, error) {
+	entry, args := c.entrypoint(config)
 	all := append(append([]string(nil), entry...), args...)
 	if len(all) == 0 {
 		return nil, &adviceError{fmt.Errorf("%s: no command specified, and the image has none", c.Words[0]), "rbox run " + c.Words[0] + " sh"}
@@ -151,21 +157,30 @@ func (c *RunCmd) command(config image.ContainerConfig) ([]string, error) {
 // environment is the image's variables, then what Docker adds, then files and
 // flags; a later one replaces an earlier of the same name.
 func (c *RunCmd) environment(fromImage []string, hostname string) ([]string, error) {
+	given, err := givenEnv(c.EnvFile, c.Env)
+	if err != nil {
+		return nil, err
+	}
 	env := append([]string{"container=rbox", "HOSTNAME=" + hostname}, fromImage...)
-	for _, file := range c.EnvFile {
+	return lastOfEach(append(env, given...)), nil
+}
+
+// givenEnv is what files hold, then what flags say.
+func givenEnv(files, flags []string) (env []string, err error) {
+	for _, file := range files {
 		lines, err := readEnvFile(file)
 		if err != nil {
 			return nil, err
 		}
 		env = append(env, lines...)
 	}
-	for _, e := range c.Env {
+	for _, e := range flags {
 		if strings.HasPrefix(e, "=") || e == "" {
 			return nil, fmt.Errorf("invalid environment variable %q: it has no name", e)
 		}
 		env = append(env, e)
 	}
-	return lastOfEach(env), nil
+	return env, nil
 }
 
 // lastOfEach keeps the last value of each name, in the order the names first
@@ -224,22 +239,6 @@ func parseEnv(path string, lines *bufio.Scanner) (env []string, err error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return env, nil
-}
-
-// labels are the image's and those given.
-func labels(fromImage map[string]string, given []string) (map[string]string, error) {
-	all := map[string]string{}
-	for k, v := range fromImage {
-		all[k] = v
-	}
-	for _, l := range given {
-		k, v, _ := strings.Cut(l, "=")
-		if k == "" {
-			return nil, fmt.Errorf("invalid label %q: it has no name", l)
-		}
-		all[k] = v
-	}
-	return all, nil
 }
 
 // mounts are the image's volumes and what the flags ask for; of two on one

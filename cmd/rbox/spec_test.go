@@ -343,12 +343,18 @@ func FuzzParseVolume(f *testing.F) {
 }
 
 func TestLabels(t *testing.T) {
-	got, err := labels(map[string]string{"a": "image", "b": "image"}, []string{"a=flag", "c", "d=x=y"})
-	want := map[string]string{"a": "flag", "b": "image", "c": "", "d": "x=y"}
+	file := filepath.Join(t.TempDir(), "labels")
+	if err := os.WriteFile(file, []byte("# these\n\ne=file\na=file\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := &RunCmd{createFlags: createFlags{Label: []string{"a=flag", "c", "d=x=y"}, LabelFile: []string{file}}}
+	got, err := c.labels(map[string]string{"a": "image", "b": "image"})
+	want := map[string]string{"a": "flag", "b": "image", "c": "", "d": "x=y", "e": "file"}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, %v; want %v", got, err, want)
 	}
-	if _, err := labels(nil, []string{"=x"}); err == nil {
+	c = &RunCmd{createFlags: createFlags{Label: []string{"=x"}}}
+	if _, err := c.labels(nil); err == nil {
 		t.Error("a label without a name was taken")
 	}
 }

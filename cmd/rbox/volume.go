@@ -45,7 +45,7 @@ func (c *VolumeCreateCmd) Run(app *App) error {
 	}
 	var err error
 	if len(c.Label) > 0 {
-		if v.Labels, err = labels(nil, c.Label); err != nil {
+		if v.Labels, err = pairs("label", c.Label); err != nil {
 			return err
 		}
 	}

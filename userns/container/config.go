@@ -135,20 +135,53 @@ func writeState(dir string, s State) error {
 	return os.WriteFile(filepath.Join(dir, "state.json"), s.appendJSON(nil), 0o600)
 }
 
+// replaceState is writeState, whole or not at all.
+func replaceState(dir string, s State) error {
+	return replaceFile(filepath.Join(dir, "state.json"), s.appendJSON(nil))
+}
+
 // appendJSON is json.Marshal for one type: learning it takes encoding/json
 // longer than a container takes to start its program.
 func (s State) appendJSON(b []byte) []byte {
 	b = strconv.AppendInt(append(b, `{"Pid":`...), int64(s.Pid), 10)
 	b = strconv.AppendUint(append(b, `,"StartTime":`...), s.StartTime, 10)
-	b = append(append(append(b, `,"BootID":"`...), s.BootID...), '"')
+	b = appendString(append(b, `,"BootID":`...), s.BootID)
+	b = strconv.AppendInt(append(b, `,"Monitor":`...), int64(s.Monitor), 10)
+	b = strconv.AppendInt(append(b, `,"ExitStatus":`...), int64(s.ExitStatus), 10)
+	b = strconv.AppendInt(append(b, `,"Restarts":`...), int64(s.Restarts), 10)
 	for name, t := range map[string]time.Time{"Started": s.Started, "Finished": s.Finished} {
 		if !t.IsZero() {
 			b = append(append(append(b, `,"`...), name...), `":"`...)
 			b = append(t.AppendFormat(b, time.RFC3339Nano), '"')
 		}
 	}
-	b = strconv.AppendInt(append(b, `,"ExitStatus":`...), int64(s.ExitStatus), 10)
+	for name, text := range map[string]string{"Name": s.Name, "Error": s.Error} {
+		if text != "" {
+			b = appendString(append(append(append(b, `,"`...), name...), `":`...), text)
+		}
+	}
+	for name, set := range map[string]bool{"OOMKilled": s.OOMKilled, "Paused": s.Paused, "Restarting": s.Restarting, "Stopped": s.Stopped} {
+		if set {
+			b = append(append(append(b, `,"`...), name...), `":true`...)
+		}
+	}
+	if s.Health != nil {
+		if text, err := json.Marshal(s.Health); err == nil {
+			b = append(append(b, `,"Health":`...), text...)
+		}
+	}
 	return append(b, '}')
+}
+
+// appendString appends s as JSON has it.
+func appendString(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= 0x7f {
+			text, _ := json.Marshal(s) // never fails for a string
+			return append(b, text...)
+		}
+	}
+	return append(append(append(b, '"'), s...), '"')
 }
 
 // replaceFile writes b to a temporary name and renames it to path.

@@ -148,6 +148,70 @@ func (h *Home) Create(id string, autoRemove bool) (*Folder, error) {
 	return f, nil
 }
 
+// RunningError reports a container that runs where it should not.
+type RunningError struct{ Name string }
+
+func (e *RunningError) Error() string { return fmt.Sprintf("container %s is running", e.Name) }
+
+// Hint ends it.
+func (e *RunningError) Hint() string { return "rbox stop " + e.Name }
+
+// Reopen locks the folder of a container that does not run, and returns its
+// configuration. One whose monitor is about to end is waited for; it returns
+// *RunningError if it runs on.
+func (h *Home) Reopen(id string) (*Folder, Config, error) {
+	f := &Folder{home: h, id: id, Dir: h.folder(id)}
+	var c Config
+	config, err := os.OpenFile(filepath.Join(f.Dir, "config.json"), os.O_RDWR, 0)
+	if err != nil {
+		return nil, c, err
+	}
+	for {
+		err = unix.Flock(int(config.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err != unix.EWOULDBLOCK {
+			break
+		}
+		if info, err := h.Inspect(id); err != nil || info.Running {
+			config.Close()
+			if err == nil {
+				err = &RunningError{info.Name()}
+			}
+			return nil, c, err
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if err == nil {
+		err = readJSON(f.Dir, "config.json", &c)
+	}
+	if err != nil {
+		config.Close()
+		return nil, c, err
+	}
+	f.config = config
+	return f, c, nil
+}
+
+// Close lets go of the folder.
+func (f *Folder) Close() { f.config.Close() }
+
+// Rename gives a container that does not run another name.
+func (f *Folder) Rename(c Config, name string) error {
+	var s State
+	if err := readJSON(f.Dir, "state.json", &s); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	old := Info{Config: c, State: s}.Name()
+	if err := f.home.takeName(name, f.id); err != nil {
+		return err
+	}
+	s.Name = name
+	if err := replaceState(f.Dir, s); err != nil {
+		return err
+	}
+	f.home.forget(f.id, old)
+	return nil
+}
+
 // Write fills config.json: before Born, so that commands find it whole, or
 // after, of a container that nobody keeps if its maker is killed in between.
 func (f *Folder) Write(c Config) error {

@@ -13,14 +13,16 @@ import (
 	"rbox/userns"
 )
 
-// A Launch is a container about to run in the foreground.
+// A Launch is a container about to run.
 type Launch struct {
 	Folder   *Folder
 	Config   Config
 	Layers   *os.File   // lock of the image's layers, or nil
-	Stdin    *os.File   // nil: /dev/null
 	Preserve []*os.File // descriptors 3 and on of the container
-	Notice   func(string)
+	Fresh    bool       // it has just been made
+	Detach   bool       // it runs on when this process ends
+	Streams
+	Notice func(string)
 }
 
 // A Monitor is a container's monitor that waits for the container, so that it
@@ -60,21 +62,22 @@ func (m *Monitor) Abandon() {
 	m.cmd.Wait()
 }
 
-// Run starts the container and returns when it has ended and is removed if it
-// is to be, with its exit status. An error means that it did not start, or that
-// the monitor was lost; *Failure carries a status of its own. If this process
-// ends, the container does.
+// Run starts the container. With Detach it returns once that runs; else when
+// it has ended, and is removed if it is to be, with its exit status, or when the
+// user detaches from it. An error means that it did not start, or that the
+// monitor was lost; *Failure carries a status of its own. If this process ends
+// in the foreground of the container, the container does.
 func (m *Monitor) Run(l *Launch) (status int, err error) {
 	if err := m.hand(l); err != nil {
 		return 0, m.lost(l)
 	}
-	if l.Config.AutoRemove { // while it starts
+	if l.Config.AutoRemove && l.Fresh { // while it starts
 		if err := l.Folder.Write(l.Config); err != nil {
 			l.Notice("other commands do not see the container: " + err.Error())
 		}
 	}
 	// Until we listen for them, a signal ends us, and with us what has been started.
-	s := &session{Launch: l, control: int(m.control.Fd()), signals: make(chan os.Signal, 64)}
+	s := &session{Streams: l.Streams, control: int(m.control.Fd()), notice: l.Notice, detach: l.Detach, starting: true}
 	status, err = s.serve()
 	if errors.Is(err, io.EOF) {
 		err = m.lost(l)
@@ -84,25 +87,31 @@ func (m *Monitor) Run(l *Launch) (status int, err error) {
 
 // hand gives the monitor the container and all that it is to hold.
 func (m *Monitor) hand(l *Launch) error {
-	stdin := l.Stdin
-	if stdin == nil {
-		null, err := os.Open(os.DevNull)
-		if err != nil {
-			return err
-		}
-		defer null.Close()
-		stdin = null
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	streams := []*os.File{null, os.Stdout, os.Stderr}
+	if l.Input {
+		streams[0] = os.Stdin
+	}
+	if l.Detach {
+		streams = []*os.File{null, null, null}
 	}
 	plan, err := handOver(l.Config)
 	if err != nil {
 		return err
 	}
 	defer plan.Close()
-	files := append([]*os.File{l.Folder.config, plan, stdin, os.Stdout, os.Stderr}, l.Preserve...)
+	files := append([]*os.File{l.Folder.config, plan}, streams...)
+	files = append(files, l.Preserve...)
 	if l.Layers != nil {
 		files = append(files, l.Layers)
 	}
-	return send(int(m.control.Fd()), message{Run: l.Folder.Dir}, files...)
+	return send(int(m.control.Fd()), message{Run: &order{
+		Dir: l.Folder.Dir, Fresh: l.Fresh, Detach: l.Detach, Direct: l.Direct, Watch: !l.Detach && !l.Direct && l.Output, Input: l.Input,
+	}}, files...)
 }
 
 // lost cleans up after a monitor that was killed.
@@ -114,7 +123,12 @@ func (m *Monitor) lost(l *Launch) error {
 		l.Folder.config.Close()
 		Remove(l.Folder.home, m.outer, m.stage, l.Config.ID, true)
 	}
-	return &Failure{Text: "the container's monitor was killed", Status: 137}
+	return errLost()
+}
+
+// errLost says that the monitor is gone, and with it the container.
+func errLost() error {
+	return &Failure{Text: "the container's monitor was killed", Status: killed}
 }
 
 // PickDriver tries the storage drivers for writable layers in dir, on the

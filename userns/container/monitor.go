@@ -3,21 +3,18 @@ package container
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"rbox/idmap"
 	"rbox/rootfs"
 	"rbox/userns"
-	"rbox/userns/stage"
+	"rbox/userns/container/logfile"
 )
 
 // Descriptors that the monitor is started with, beside /dev/null and stderr.
@@ -30,20 +27,32 @@ const (
 // namespace of its own. The container's tree is mounted there.
 type monitor struct {
 	Config
-	dir     string     // the container's folder, under its last name
+	order
+	home    *Home
 	scratch string     // where we mount
-	config  *os.File   // its config.json, which has its lock
+	config  *os.File   // config.json, which has the container's lock
 	plan    *os.File   // the Config, as handed over
-	streams []*os.File // the container's descriptors 0 to 2, and those it keeps
+	streams []*os.File // rbox's descriptors 0 to 2, and those that the container keeps
 	held    []*os.File // what only needs to stay open: the lock of the layers
-	tree    *rootfs.Tree
-	fuse    *rootfs.FuseMount
+	first   *client    // rbox that started us
 
+	tree     *rootfs.Tree
+	fuse     *rootfs.FuseMount
+	console  *console // nil: the program has rbox's own streams
 	master   *os.File
 	terminal string // the container's path of it
 	caller   *callerTerminal
 	initFile *os.File
-	child    *userns.Child
+	env      []string // the plan's, without what the account adds
+
+	mu        sync.Mutex
+	child     *userns.Child // nil while there is none
+	state     State
+	owner     *client // the container ends with it; nil: with none
+	clients   map[*client]bool
+	stop      chan struct{} // closed once the restart policy is to rest
+	over      chan struct{} // closed at the end of a run
+	listening sync.WaitGroup
 }
 
 // MonitorMain waits for a container and runs it, from its mounts to its
@@ -57,27 +66,43 @@ func MonitorMain(scratch string) error {
 	// What the terminal sends is for the container, and comes from rbox.
 	signal.Ignore(unix.SIGINT, unix.SIGQUIT, unix.SIGHUP, unix.SIGTERM, unix.SIGTSTP, unix.SIGTTOU, unix.SIGTTIN, unix.SIGUSR1, unix.SIGUSR2, unix.SIGPIPE)
 	unready := prepare(scratch) // while rbox reads its command line
-	order, files, err := receive(controlFD)
-	if err != nil || order.Run == "" || len(files) < 5 {
+	msg, files, err := receive(controlFD)
+	if err != nil || msg.Run == nil || len(files) < 5 {
 		return nil // rbox thought better of it, or was killed
 	}
-	send(controlFD, message{Underway: true})
-	m := &monitor{dir: order.Run, scratch: scratch, config: files[0], plan: files[1], streams: files[2:]}
+	m := &monitor{
+		order: *msg.Run, scratch: scratch, home: &Home{filepath.Dir(filepath.Dir(msg.Run.Dir))},
+		config: files[0], plan: files[1], streams: files[2:],
+		first: &client{sock: controlFD}, clients: map[*client]bool{}, stop: make(chan struct{}),
+	}
+	m.first.send(message{Underway: true})
 	if err = unready; err == nil {
-		err = m.run()
+		err = m.live()
 	}
 	if err != nil {
-		if m.PidFile != "" {
-			os.Remove(m.PidFile)
-		}
-		m.doom()
-		send(controlFD, message{Failed: failure(err)})
+		m.fail(err)
 	}
 	return m.cleanUp()
 }
 
 // target is where the container's root is mounted.
 func (m *monitor) target() string { return m.scratch + "/root" }
+
+// fail is the end of a container that did not start.
+func (m *monitor) fail(err error) {
+	f := failure(err)
+	if m.PidFile != "" {
+		os.Remove(m.PidFile)
+	}
+	if !m.AutoRemove && m.ID != "" {
+		m.mu.Lock()
+		m.state.Error, m.state.ExitStatus, m.state.Finished = f.Text, f.Status, time.Now()
+		m.saveState()
+		m.mu.Unlock()
+	}
+	m.doom()
+	m.first.send(message{Failed: f})
+}
 
 // failure gives err the status and the hint that rbox reports.
 func failure(err error) *Failure {
@@ -93,54 +118,167 @@ func failure(err error) *Failure {
 	return f
 }
 
-// run returns an error if the container did not start; it has told rbox of all else.
-func (m *monitor) run() error {
+// live runs the container, as often as its restart policy asks for. It returns
+// an error if it did not start; rbox has been told of all else.
+func (m *monitor) live() error {
+	if err := m.takeOrder(); err != nil {
+		return err
+	}
+	m.env = m.Plan.Process.Env
+	if err := m.begin(); err != nil {
+		return err
+	}
+	for pause := time.Duration(0); m.finish(); {
+		pause = backOff(pause, time.Since(m.state.Started))
+		if !m.rest(pause) {
+			m.settle()
+			return nil
+		}
+		m.Plan.Process.Env = m.env
+		if err := m.beginAgain(); err != nil {
+			m.notStarted(err)
+		}
+	}
+	return nil
+}
+
+// takeOrder reads what to run and sorts the descriptors that came.
+func (m *monitor) takeOrder() error {
 	if err := readHanded(m.plan, &m.Config); err != nil {
 		return fmt.Errorf("read the plan: %w", err)
+	}
+	if !m.Fresh {
+		if err := readJSON(m.Dir, "state.json", &m.state); err == nil {
+			m.state = State{Name: m.state.Name}
+		}
 	}
 	n := 3 + m.Plan.Process.Preserve
 	if n > len(m.streams) {
 		return errors.New("the container's descriptors did not come")
 	}
 	m.streams, m.held = m.streams[:n], m.streams[n:]
-	if m.Plan.Process.Terminal {
-		m.caller = rememberTerminal(m.streams[0])
+	if m.Detach {
+		unix.Setsid() // the caller's session may end
+	} else {
+		m.owner = m.first
+		if m.Plan.Process.Terminal {
+			m.caller = rememberTerminal(m.streams[0])
+		}
+	}
+	if m.Direct {
+		return nil
+	}
+	m.console = &console{input: m.OpenStdin, lost: func(err error) {
+		m.first.send(message{Notice: "the log has a gap: " + err.Error()})
+	}}
+	if m.Log.Driver != "none" {
+		m.console.log = logfile.Open(filepath.Join(m.Dir, "log"), m.Log.MaxSize, m.Log.MaxFile)
+	}
+	return nil
+}
+
+// begin mounts and starts the container for the first time.
+func (m *monitor) begin() error {
+	account, err := m.mount()
+	if err == nil {
+		err = m.start(account, heard)
+	}
+	if err == nil {
+		err = m.announce()
+	}
+	return err
+}
+
+// beginAgain is begin after an end.
+func (m *monitor) beginAgain() error {
+	m.unmount()
+	if err := prepare(m.scratch); err != nil {
+		return err
 	}
 	account, err := m.mount()
+	if err == nil {
+		err = m.start(account, unneeded)
+	}
 	if err != nil {
 		return err
 	}
-	if err := m.start(account); err != nil {
-		return err
+	m.mu.Lock()
+	m.state.Restarts++
+	err = m.saveStarted()
+	m.mu.Unlock()
+	m.watch()
+	return err
+}
+
+// notStarted records that a restart went wrong; it counts as an end.
+func (m *monitor) notStarted(err error) {
+	f := failure(err)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.child, m.over = nil, make(chan struct{})
+	m.state.Error, m.state.ExitStatus = f.Text, f.Status
+	m.state.Started, m.state.Restarts = time.Now(), m.state.Restarts+1
+}
+
+// announce records that the container runs, tells rbox, and serves those who
+// have requests from now on.
+func (m *monitor) announce() error {
+	m.mu.Lock()
+	err := m.saveStarted()
+	m.mu.Unlock()
+	if err == nil && m.Plan.Namespaces.JoinUser != 0 { // its pid was not known before
+		err = m.writePidFile(m.child.Pid)
 	}
-	if err := m.announce(); err != nil {
+	if err != nil {
 		m.child.Kill()
 		return err
 	}
-	go m.obey()
-	return m.finish()
+	m.releaseStreams()
+	m.first.sendStarted(m.child.Pid)
+	m.watch()
+	m.listening.Add(1)
+	go m.listen()
+	go m.serve(m.first)
+	if m.Timeout > 0 {
+		time.AfterFunc(time.Duration(m.Timeout)*time.Second, func() { m.end(unix.SIGKILL) })
+	}
+	return nil
 }
 
-// announce records that the container runs and tells rbox.
-func (m *monitor) announce() error {
+// saveStarted records that process 1 runs.
+func (m *monitor) saveStarted() error {
 	start, err := startTime(m.child.Pid)
 	if err != nil {
 		return err
 	}
-	state := State{Pid: m.child.Pid, StartTime: start, BootID: bootID(), Started: time.Now()}
-	if err := writeState(m.dir, state); err != nil {
-		return err
+	m.state = State{
+		Name: m.state.Name, Restarts: m.state.Restarts,
+		Pid: m.child.Pid, StartTime: start, BootID: bootID(), Started: time.Now(), Monitor: os.Getpid(),
 	}
-	if m.Plan.Namespaces.JoinUser != 0 { // its pid was not known before
-		if err := m.writePidFile(m.child.Pid); err != nil {
-			return err
-		}
+	if m.Health.args() != nil {
+		m.state.Health = &Health{Status: Starting}
 	}
-	m.releaseStreams()
-	if m.master != nil {
-		return send(controlFD, message{Started: m.child.Pid}, m.master)
+	return m.saveState()
+}
+
+// watch starts what goes on beside the program until it ends.
+func (m *monitor) watch() {
+	m.over = make(chan struct{})
+	if m.Health.args() != nil {
+		go m.checkHealth(m.over)
 	}
-	return send(controlFD, message{Started: m.child.Pid})
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.event("start", nil)
+}
+
+// saveState writes the state. That of a container that nobody keeps may be
+// read half written: it is then read as not there.
+func (m *monitor) saveState() error {
+	if m.AutoRemove {
+		return writeState(m.Dir, m.state)
+	}
+	return replaceState(m.Dir, m.state)
 }
 
 // writePidFile tells the user the pid of process 1, if asked to.
@@ -165,48 +303,69 @@ func (m *monitor) releaseStreams() {
 	}
 }
 
-// obey passes on the signals that rbox sends. When rbox is gone the container
-// goes too.
-func (m *monitor) obey() {
-	for {
-		msg, _, err := receive(controlFD)
-		if err != nil {
-			unix.Kill(m.child.Pid, unix.SIGKILL)
-			m.caller.restore()
-			return
-		}
-		if msg.Signal != 0 {
-			unix.Kill(m.child.Pid, unix.Signal(msg.Signal))
-		}
-	}
-}
-
-// finish waits for the container's end, cleans up and tells rbox.
-func (m *monitor) finish() error {
-	ws, err := m.child.Wait()
-	if err != nil {
-		return err
-	}
-	status := ws.ExitStatus()
-	if ws.Signaled() {
-		status = 128 + int(ws.Signal())
-	}
+// finish waits for the container's end, records it and tells all who wait. It
+// reports whether the container is to be started again.
+func (m *monitor) finish() (again bool) {
+	status := m.await()
+	close(m.over)
+	m.mu.Lock()
+	again = m.wantsRestart(status)
+	m.state.Pid, m.state.Paused, m.state.Restarting = 0, false, again
+	m.state.Finished, m.state.ExitStatus = time.Now(), status
+	var err error
 	if !m.AutoRemove {
-		var state State
-		err := readJSON(m.dir, "state.json", &state)
-		if err == nil {
-			state.Pid, state.Finished, state.ExitStatus = 0, time.Now(), status
-			err = writeState(m.dir, state)
-		}
-		if err != nil {
-			send(controlFD, message{Notice: "the container's end is not recorded: " + err.Error()})
-		}
+		err = m.saveState()
 	}
+	m.died(status)
+	m.mu.Unlock()
 	if m.PidFile != "" {
 		os.Remove(m.PidFile)
 	}
-	m.doom()
-	return send(controlFD, message{Ended: &ended{status}})
+	if m.console != nil {
+		m.console.finish(!again)
+	}
+	if err != nil {
+		m.first.send(message{Notice: "the container's end is not recorded: " + err.Error()})
+	}
+	if !again {
+		m.doom()
+	}
+	m.tell(message{Ended: &ended{status, again}})
+	return again
+}
+
+// await returns the status of process 1, or of the failure to start it again.
+func (m *monitor) await() int {
+	if m.child == nil {
+		return m.state.ExitStatus
+	}
+	m.child.AwaitEnd() // until it is reaped its pid is its own
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ws, err := m.child.Wait()
+	m.child = nil
+	switch {
+	case err != nil:
+		return killed
+	case ws.Signaled():
+		return 128 + int(ws.Signal())
+	}
+	return ws.ExitStatus()
+}
+
+// tell sends msg to all clients that may wait for the container.
+func (m *monitor) tell(msg message) {
+	m.mu.Lock()
+	list := []*client{m.first}
+	for c := range m.clients {
+		list = append(list, c)
+	}
+	m.mu.Unlock()
+	for _, c := range list {
+		if !c.busy() {
+			c.send(msg)
+		}
+	}
 }
 
 // doom makes a container that nobody is to see again one that is being
@@ -215,12 +374,32 @@ func (m *monitor) doom() {
 	if !m.AutoRemove {
 		return
 	}
-	dir, err := (&Home{filepath.Dir(filepath.Dir(m.dir))}).doomNamed(m.ID, m.Name)
+	m.listening.Wait() // for the socket in the folder
+	m.mu.Lock()
+	m.event("destroy", nil)
+	name := Info{Config: m.Config, State: m.state}.Name()
+	m.mu.Unlock()
+	dir, err := m.home.doomNamed(m.ID, name)
 	if err != nil {
-		send(controlFD, message{Notice: "remove the container: " + err.Error()})
+		m.first.send(message{Notice: "remove the container: " + err.Error()})
 		return
 	}
-	m.dir = dir
+	m.Dir = dir
+}
+
+// unmount takes the container's tree away.
+func (m *monitor) unmount() {
+	if m.fuse != nil {
+		m.fuse.Unmount()
+		m.fuse = nil
+	}
+	if m.tree != nil {
+		m.tree.Close()
+		m.tree = nil
+	}
+	if unix.Unmount(m.scratch, 0) != nil { // mounts are on it, or it is in use
+		unix.Unmount(m.scratch, unix.MNT_DETACH)
+	}
 }
 
 // cleanUp deletes the folder of a doomed container. rbox does not wait for it;
@@ -230,239 +409,11 @@ func (m *monitor) cleanUp() error {
 		m.fuse.Unmount()
 	}
 	if !m.AutoRemove {
+		os.Remove(filepath.Join(m.Dir, controlName))
 		return nil
 	}
 	if m.Plan.Root.Driver == "dir" || len(m.Volumes) > 0 { // mount points cannot be deleted while they are some
 		unix.Unmount(m.scratch, unix.MNT_DETACH)
 	}
-	return errors.Join(m.Config.removeVolumes(filepath.Dir(filepath.Dir(filepath.Dir(m.dir)))), removeFolder(m.dir))
-}
-
-// RemoveMain deletes the folder of a container; one that runs is an error, or
-// is killed first. Like the monitor it is root of the outer user namespace.
-func RemoveMain(home, id string, running bool) error {
-	h := &Home{home}
-	if strings.HasPrefix(id, ".") { // no container yet, or none any more
-		return h.delete(filepath.Join(home, passing, id))
-	}
-	lock, err := h.tryLock(id)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		if !running {
-			return fmt.Errorf("container %s is running", Short(id))
-		}
-		if lock, err = h.end(id); err == nil && lock == nil {
-			return nil
-		}
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	defer lock.Close()
-	return h.remove(id)
-}
-
-// end kills a running container and waits for its monitor to let go of the
-// lock. A container that its monitor has removed meanwhile gives no lock.
-func (h *Home) end(id string) (lock *os.File, err error) {
-	dir := h.folder(id)
-	lock, err = os.OpenFile(filepath.Join(dir, "config.json"), os.O_RDWR, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var s State
-	if err := readJSON(dir, "state.json", &s); err == nil && s.alive() {
-		unix.Kill(s.Pid, unix.SIGKILL)
-	}
-	for {
-		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX)
-		if err != unix.EINTR {
-			break
-		}
-	}
-	if !h.exists(id) {
-		lock.Close()
-		return nil, nil
-	}
-	return lock, err
-}
-
-// removeFolder deletes dir, its lock last: while that is there and held, a Sweep
-// leaves the work to us.
-func removeFolder(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	for _, e := range entries {
-		if e.Name() == "config.json" {
-			continue
-		}
-		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
-			return err
-		}
-	}
-	return os.RemoveAll(dir)
-}
-
-// remove deletes the container's folder, whoever owns what is in it, and its name.
-func (h *Home) remove(id string) error {
-	dir, err := h.doom(id)
-	if err != nil {
-		return err
-	}
-	return h.delete(dir)
-}
-
-// doom takes the name from the container id and gives its folder one that
-// tells its fate: should we be killed, the next Sweep goes on. It returns the
-// folder's new path.
-func (h *Home) doom(id string) (string, error) {
-	var c Config
-	if err := readJSON(h.folder(id), "config.json", &c); err != nil {
-		h.forgetNameOf(id)
-	}
-	return h.doomNamed(id, c.Name)
-}
-
-func (h *Home) doomNamed(id, name string) (string, error) {
-	going := filepath.Join(h.Dir, passing, doomed+id)
-	h.forget(id, name)
-	return going, os.Rename(h.folder(id), going)
-}
-
-// start clones the container's first process and waits until it has become the
-// user's program.
-func (m *monitor) start(account stage.Account) error {
-	if err := m.checkMapped(account); err != nil {
-		return err
-	}
-	if err := m.unshareTime(); err != nil {
-		return err
-	}
-	ready := stage.Ready{Root: m.target(), Account: account, Terminal: m.terminal, Streams: numbers(m.streams[:3]), Kept: numbers(m.streams[3:]), InitFile: -1, JoinUser: -1}
-	flags := m.Plan.Flags() | unix.CLONE_NEWUSER
-	if m.initFile != nil {
-		ready.InitFile = int(m.initFile.Fd())
-	}
-	if pid := m.Plan.Namespaces.JoinUser; pid != 0 {
-		ns, err := os.Open("/proc/" + strconv.Itoa(pid) + "/ns/user")
-		if err != nil {
-			return err
-		}
-		defer ns.Close()
-		ready.JoinUser, flags = int(ns.Fd()), 0
-	}
-	userns.RestoreNoFile()
-	child, err := userns.StartPrepared(m.Plan.Program(ready), flags, -1, func(pid int) error {
-		if ready.JoinUser >= 0 {
-			return heard()
-		}
-		if err := writeMaps(pid, m.Plan.Namespaces); err != nil {
-			return err
-		}
-		if err := m.writePidFile(pid); err != nil { // before the program can look for it
-			return err
-		}
-		return heard()
-	})
-	if err != nil {
-		return explain(err, account)
-	}
-	m.child = child
-	if slices.Contains(child.Notes, stage.HostProc) {
-		send(controlFD, message{Notice: "/proc is the host's: a fresh one is forbidden while mounts cover parts of it (" + rootfs.Covering("/proc") + ")"})
-	}
-	return nil
-}
-
-// heard waits until rbox hears the signals that are for the program.
-func heard() error {
-	for {
-		msg, _, err := receive(controlFD)
-		if err != nil || msg.Listening {
-			return err
-		}
-	}
-}
-
-// writeMaps maps the container's ids into the outer namespace. Root there
-// needs no help with it.
-func writeMaps(pid int, n stage.Namespaces) error {
-	proc := "/proc/" + strconv.Itoa(pid)
-	err := idmap.WriteMap(proc+"/uid_map", n.UIDs)
-	if err == nil {
-		err = idmap.WriteMap(proc+"/gid_map", n.GIDs)
-	}
-	if err != nil {
-		return fmt.Errorf("map ids: %w", err)
-	}
-	return nil
-}
-
-// numbers are the descriptors of files.
-func numbers(files []*os.File) (fds []int) {
-	for _, f := range files {
-		fds = append(fds, int(f.Fd()))
-	}
-	return fds
-}
-
-// unshareTime gives what we clone next a time namespace with the plan's offsets.
-func (m *monitor) unshareTime() error {
-	offsets := m.Plan.Namespaces.TimeOffsets
-	if len(offsets) == 0 {
-		return nil
-	}
-	if err := unix.Unshare(unix.CLONE_NEWTIME); err != nil {
-		return fmt.Errorf("make a time namespace (Linux 5.6): %w", err)
-	}
-	for clock, seconds := range offsets {
-		line := fmt.Sprintf("%s %d 0\n", clock, seconds)
-		if err := os.WriteFile("/proc/self/timens_offsets", []byte(line), 0); err != nil {
-			return fmt.Errorf("set the offset of the %s clock to %d s: %w", clock, seconds, err)
-		}
-	}
-	return nil
-}
-
-// explain says what a child that did not start means to the user.
-func explain(err error, account stage.Account) error {
-	var step *userns.StepError
-	if !errors.As(err, &step) {
-		return fmt.Errorf("start the container: %w", idmap.ExplainUserNS(err))
-	}
-	if strings.HasPrefix(step.Step, stage.RlimitStep) && step.Err == unix.EPERM {
-		return &Failure{Text: step.Error() + ": above the hard limit", Advice: "the shell shows it: ulimit -H -a", Status: 125}
-	}
-	if !strings.HasPrefix(step.Step, stage.ExecStep) {
-		return fmt.Errorf("start the container: %w", err)
-	}
-	name := clip(strings.TrimPrefix(step.Step, stage.ExecStep))
-	f := &Failure{Text: fmt.Sprintf("run %q: %v", name, step.Err), Status: 126}
-	switch step.Err {
-	case unix.ENOENT, unix.ENOTDIR:
-		f.Status = 127
-		f.Text = fmt.Sprintf("run %q: executable file not found in $PATH", name)
-		if strings.Contains(name, "/") {
-			f.Text = fmt.Sprintf("run %q: no such file, or its interpreter is missing", name)
-		}
-	case unix.EACCES:
-		f.Text = fmt.Sprintf("run %q: permission denied for uid %d", name, account.UID)
-		f.Advice = "is it executable? chmod +x it in the image"
-	case unix.ENOEXEC:
-		f.Text = fmt.Sprintf("run %q: exec format error", name)
-		f.Advice = "a program of another architecture (see rbox image inspect), or a script without #! line"
-	}
-	return f
-}
-
-// clip shortens what a message quotes.
-func clip(s string) string {
-	if len(s) > 200 {
-		return s[:200] + "…"
-	}
-	return s
+	return errors.Join(m.removeVolumes(filepath.Dir(m.home.Dir)), removeFolder(m.Dir))
 }

@@ -127,7 +127,7 @@ func (m *monitor) mountRoot() error {
 // fill mounts everything below / and makes what the program finds there.
 func (m *monitor) fill(account stage.Account) error {
 	p := &m.Plan
-	if err := m.fillVolumes(m.tree, m.dir); err != nil { // while nothing covers the image
+	if err := m.fillVolumes(m.tree, m.Dir); err != nil { // while nothing covers the image
 		return err
 	}
 	if err := m.tree.MountDev(m.scratch+"/dev", p.ShmSize, outside(p.Namespaces.GIDs, 5)); err != nil {
@@ -180,15 +180,23 @@ func (m *monitor) addFile(f stage.File) error {
 
 func (m *monitor) openTerminal(account stage.Account) (err error) {
 	p := &m.Plan.Process
-	m.master, m.terminal, err = m.tree.OpenTerminal(max(outside(m.Plan.Namespaces.UIDs, account.UID), 0))
+	m.master, m.terminal, err = m.newTerminal(account, p.Rows, p.Cols)
+	if err == nil {
+		err = m.tree.BindConsole(m.terminal)
+	}
 	if err != nil {
 		return fmt.Errorf("make a terminal: %w", err)
 	}
-	if p.Rows == 0 {
-		return nil
+	return nil
+}
+
+// newTerminal makes a terminal of the container's; its size is 0 if unknown.
+func (m *monitor) newTerminal(account stage.Account, rows, cols uint16) (master *os.File, name string, err error) {
+	master, name, err = m.tree.OpenTerminal(max(outside(m.Plan.Namespaces.UIDs, account.UID), 0))
+	if err != nil || rows == 0 {
+		return master, name, err
 	}
-	size := &unix.Winsize{Row: p.Rows, Col: p.Cols}
-	return unix.IoctlSetWinsize(int(m.master.Fd()), unix.TIOCSWINSZ, size)
+	return master, name, unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols})
 }
 
 // A callerTerminal is the terminal that rbox was started on, with its modes

@@ -1,8 +1,11 @@
 package container
 
 import (
+	"errors"
 	"io"
 	"os"
+	"path/filepath"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -10,21 +13,58 @@ import (
 )
 
 // A message passes between rbox and the monitor, one to a packet. Of its
-// fields one is set.
+// fields one is set, but for the numbers that say more of it.
 type message struct {
-	Run       string   // to the monitor: the folder; with it come config.json, the plan, streams 0 to 2, descriptors to preserve, the layers' lock
-	Underway  bool     // from the monitor: it has the container
-	Listening bool     // to the monitor: signals are heard from now on, the program may start
-	Started   int      // from the monitor: pid of process 1; the terminal comes with it
-	Failed    *Failure // from the monitor: the container did not start
-	Ended     *ended   // from the monitor: it has ended and is cleaned up
-	Notice    string   // from the monitor: what was lost on the way
-	Signal    int      // to the monitor, for process 1
+	// To the monitor.
+	Run       *order         // with the files that order names
+	Listening bool           // signals are heard from now on: the program may start
+	Signal    int            // for process 1
+	Stop      bool           // the restart policy rests; with Signal, or alone
+	Detach    bool           // the container is to outlive this client
+	Attach    *attachRequest // connect this client to the container's streams
+	StdinEnd  bool           // nothing more comes from this client
+	Exec      bool           // run one more program; with it come an ExecRequest, and streams 0 to 2 unless it has a terminal
+	Rename    string         // the container's new name
+	Pause     int            // 1 freezes, 2 thaws
+
+	// From the monitor.
+	Underway bool     // it has the container
+	Started  int      // pid of the program; the streams that rbox is to serve come with it
+	Streams  streams  // which those are
+	Failed   *Failure // the container or program did not start; the request could not be met
+	Ended    *ended   // how it ended
+	Notice   string   // what was lost on the way
+	Done     bool     // the request is met
 }
+
+// An order says how to run the container. With it come config.json, the plan,
+// streams 0 to 2, descriptors to preserve, the layers' lock.
+type order struct {
+	Dir    string
+	Detach bool // the container outlives rbox from its start on
+	Direct bool // the program gets the streams that came
+	Watch  bool // rbox shows what the program writes
+	Input  bool // rbox writes what the program reads
+	Fresh  bool // the container has no state yet
+}
+
+// streams tells which descriptors come with a message, in this order.
+type streams int
+
+const (
+	streamInput    streams = 1 << iota // writes to the program: a pipe, or the terminal
+	streamOutput                       // what it shows
+	streamErrors                       // what it says on stderr, without a terminal
+	streamTerminal                     // the first of them is the terminal's master, for its size too
+)
+
+// attachRequest asks for the container's streams.
+type attachRequest struct{ Input bool }
 
 // ended is how process 1 ended.
 type ended struct {
-	Status int // exit status, or 128+n after signal n
+	Status int  // exit status, or 128+n after signal n
+	Again  bool // the restart policy starts it again
 }
 
 // A Failure is why a container did not start.
@@ -39,8 +79,14 @@ func (f *Failure) Error() string { return f.Text }
 // Hint is what the user can do.
 func (f *Failure) Hint() string { return f.Advice }
 
+// ExitStatus is what rbox exits with.
+func (f *Failure) ExitStatus() int { return f.Status }
+
 // maxRights is SCM_MAX_FD, the most descriptors that one message carries.
 const maxRights = 253
+
+// maxMessage bounds a message, bytes; what may be longer goes by a file in memory.
+const maxMessage = 64 << 10
 
 // send writes m, and files with it.
 func send(sock int, m message, files ...*os.File) error {
@@ -64,7 +110,7 @@ func send(sock int, m message, files ...*os.File) error {
 // receive reads a message and the files that came with it. The end of the
 // other side is io.EOF.
 func receive(sock int) (m message, files []*os.File, err error) {
-	b, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4*maxRights))
+	b, oob := make([]byte, maxMessage), make([]byte, unix.CmsgSpace(4*maxRights))
 	var n, oobn int
 	for {
 		n, oobn, _, _, err = unix.Recvmsg(sock, b, oob, unix.MSG_CMSG_CLOEXEC)
@@ -90,17 +136,14 @@ func receive(sock int) (m message, files []*os.File, err error) {
 	return m, files, wire.Read(b[:n], &m)
 }
 
-// ExitStatus is what rbox exits with.
-func (f *Failure) ExitStatus() int { return f.Status }
-
-// handOver returns a file in memory that holds c: it may be larger than a message.
-func handOver(c Config) (*os.File, error) {
+// handOver returns a file in memory that holds v: it may be larger than a message.
+func handOver(v any) (*os.File, error) {
 	fd, err := unix.MemfdCreate("rbox-plan", unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("memfd_create", err)
 	}
 	f := os.NewFile(uintptr(fd), "plan")
-	if _, err := f.Write(wire.Append(nil, c)); err != nil {
+	if _, err := f.Write(wire.Append(nil, v)); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -108,7 +151,7 @@ func handOver(c Config) (*os.File, error) {
 }
 
 // readHanded is the other side of handOver, and closes f.
-func readHanded(f *os.File, c *Config) error {
+func readHanded(f *os.File, v any) error {
 	defer f.Close()
 	st, err := f.Stat()
 	if err != nil {
@@ -118,5 +161,55 @@ func readHanded(f *os.File, c *Config) error {
 	if _, err := f.ReadAt(b, 0); err != nil {
 		return err
 	}
-	return wire.Read(b, c)
+	return wire.Read(b, v)
+}
+
+// controlName is the socket in a container's folder on which its monitor
+// hears requests. The folder is ours alone; the container sees nothing of it.
+const controlName = "control"
+
+// listenControl makes the socket in dir, whose path may be longer than the 108
+// bytes of a socket's address (unix(7)).
+func listenControl(dir string) (sock int, err error) {
+	return controlSocket(dir, func(sock int, a *unix.SockaddrUnix) error {
+		os.Remove(filepath.Join(dir, controlName)) // of a monitor that was killed
+		if err := unix.Bind(sock, a); err != nil {
+			return os.NewSyscallError("bind", err)
+		}
+		return os.NewSyscallError("listen", unix.Listen(sock, 128))
+	})
+}
+
+// dialControl connects to the socket in dir.
+func dialControl(dir string) (sock int, err error) {
+	return controlSocket(dir, func(sock int, a *unix.SockaddrUnix) error {
+		for {
+			err := unix.Connect(sock, a)
+			if err != unix.EINTR && err != unix.EAGAIN {
+				return err
+			}
+		}
+	})
+}
+
+func controlSocket(dir string, use func(int, *unix.SockaddrUnix) error) (sock int, err error) {
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: dir, Err: err}
+	}
+	defer unix.Close(fd)
+	sock, err = unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, os.NewSyscallError("socket", err)
+	}
+	if err := use(sock, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(fd) + "/" + controlName}); err != nil {
+		unix.Close(sock)
+		return -1, err
+	}
+	return sock, nil
+}
+
+// isGone says that nobody listens on a socket.
+func isGone(err error) bool {
+	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT)
 }

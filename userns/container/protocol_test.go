@@ -29,7 +29,7 @@ func TestMessages(t *testing.T) {
 	for name, m := range map[string]message{
 		"started": {Started: 7},
 		"failed":  {Failed: &Failure{"run \"x\": no\nsuch", "hint", 127}},
-		"ended":   {Ended: &ended{0}},
+		"ended":   {Ended: &ended{Status: 0}},
 		"notice":  {Notice: "ä\x01"},
 		"signal":  {Signal: 15},
 		"none":    {},

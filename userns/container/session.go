@@ -12,21 +12,60 @@ import (
 	"golang.org/x/term"
 )
 
-// A session is rbox in the foreground of one container: it hands on signals
-// and, with a terminal, everything typed and shown.
-type session struct {
-	*Launch
-	control int
-	signals chan os.Signal
-	master  *os.File
-	shown   sync.WaitGroup // the copying of the terminal's output
-	restore func()
+// Streams say how rbox is connected to a program of a container.
+type Streams struct {
+	Direct   bool   // the program has rbox's own descriptors
+	Input    bool   // what is typed here goes to the program
+	Output   bool   // what it shows is shown here
+	Terminal bool   // it has a terminal
+	Signals  bool   // what rbox gets is for the program
+	Keys     []byte // typed, they end the connection; none do if empty
 }
 
-// serve talks with the monitor until the container has ended.
+// ErrDetached says that the user detached from what goes on.
+var ErrDetached = errors.New("detached")
+
+// A session is rbox in the foreground of one program of a container: it hands
+// on signals and, unless the program has the streams itself, everything typed
+// and shown.
+type session struct {
+	Streams
+	control  int
+	notice   func(string)
+	detach   bool // return once it has started
+	starting bool // the monitor waits until we listen
+
+	signals  chan os.Signal
+	terminal *os.File // master of the program's, if it has one
+	shown    sync.WaitGroup
+	detached chan struct{}
+	restore  func()
+}
+
+// serve talks with the monitor until the program has ended.
 func (s *session) serve() (int, error) {
 	s.restore = func() {}
+	s.signals = make(chan os.Signal, 64)
 	defer func() { s.restore() }()
+	if !s.Terminal { // nothing else can end it
+		return s.follow()
+	}
+	s.detached = make(chan struct{})
+	status := make(chan func() (int, error), 1)
+	go func() {
+		n, err := s.follow()
+		status <- func() (int, error) { return n, err }
+	}()
+	select {
+	case result := <-status:
+		return result()
+	case <-s.detached:
+		return 0, ErrDetached
+	}
+}
+
+// follow hears the monitor until the program has ended.
+func (s *session) follow() (int, error) {
 	for {
 		m, files, err := receive(s.control)
 		switch {
@@ -35,25 +74,30 @@ func (s *session) serve() (int, error) {
 		case m.Failed != nil:
 			return 0, m.Failed
 		case m.Notice != "":
-			s.Notice(m.Notice)
+			s.notice(m.Notice)
 		case m.Underway:
 			s.listen()
 		case m.Started != 0:
-			s.begin(files)
-		case m.Ended != nil:
-			s.drain()
+			if s.detach {
+				return 0, nil
+			}
+			s.begin(m.Streams, files)
+		case m.Ended != nil && !m.Ended.Again:
+			s.shown.Wait()
 			return m.Ended.Status, nil
 		}
 	}
 }
 
-// begin starts what goes on beside the container.
-func (s *session) begin(files []*os.File) {
-	if len(files) > 0 {
-		s.master = files[0]
-		s.openTerminal()
-	} else {
+// begin starts what goes on beside the program.
+func (s *session) begin(which streams, files []*os.File) {
+	if s.Direct {
 		letGo()
+	} else {
+		s.connect(which, files)
+	}
+	if !s.starting {
+		s.listen()
 	}
 	go s.forward()
 }
@@ -62,8 +106,15 @@ func (s *session) begin(files []*os.File) {
 // the program start. For each signal the Go runtime switches threads twice: the
 // time for it is while the monitor mounts.
 func (s *session) listen() {
-	signal.Notify(s.signals, forwarded(s.Config.Plan.Process.Terminal)...)
-	send(s.control, message{Listening: true})
+	switch {
+	case s.Signals && !s.detach:
+		signal.Notify(s.signals, forwarded(s.Terminal)...)
+	case s.Terminal:
+		signal.Notify(s.signals, unix.SIGWINCH)
+	}
+	if s.starting {
+		send(s.control, message{Listening: true})
+	}
 }
 
 // letGo replaces our copies of the container's streams, so that who reads or
@@ -79,22 +130,22 @@ func letGo() {
 	unix.Close(null)
 }
 
-// forward hands signals to the container.
+// forward hands signals to the program.
 func (s *session) forward() {
 	for sig := range s.signals {
 		n := sig.(unix.Signal)
-		if s.master != nil && n == unix.SIGWINCH {
+		if s.terminal != nil && n == unix.SIGWINCH {
 			s.resize()
 			continue
 		}
 		send(s.control, message{Signal: int(n)})
-		if s.master != nil && n == unix.SIGHUP {
+		if s.terminal != nil && n == unix.SIGHUP {
 			go s.hangUp()
 		}
 	}
 }
 
-// hangUpTime is what a container gets to end by itself once its terminal is gone.
+// hangUpTime is what a program gets to end by itself once its terminal is gone.
 const hangUpTime = 10 * time.Second
 
 func (s *session) hangUp() {
@@ -102,44 +153,76 @@ func (s *session) hangUp() {
 	send(s.control, message{Signal: int(unix.SIGKILL)})
 }
 
-// openTerminal puts the user's terminal into raw mode, if stdin is one, and
-// copies both ways.
-func (s *session) openTerminal() {
-	if old, err := term.MakeRaw(0); err == nil && s.Stdin != nil {
+// connect copies between our streams and those that came.
+func (s *session) connect(which streams, files []*os.File) {
+	var in, out, errs *os.File
+	for _, p := range []struct {
+		which streams
+		file  **os.File
+	}{{streamInput, &in}, {streamOutput, &out}, {streamErrors, &errs}} {
+		if which&p.which != 0 && len(files) > 0 {
+			*p.file, files = files[0], files[1:]
+		}
+	}
+	if which&streamTerminal != 0 {
+		s.terminal = in
+		if out == nil { // nobody else looks at it
+			out = in
+		}
+		s.rawMode()
+		s.resize()
+	}
+	if s.Input && in != nil {
+		go s.typed(in)
+	} else if in != nil && s.terminal == nil {
+		in.Close()
+	}
+	if out != nil {
+		s.shown.Go(func() { io.Copy(os.Stdout, out) })
+	}
+	if errs != nil {
+		s.shown.Go(func() { io.Copy(os.Stderr, errs) })
+	}
+}
+
+// rawMode lets each key pass to the program's terminal, if ours is one too.
+func (s *session) rawMode() {
+	if !s.Input {
+		return
+	}
+	if old, err := term.MakeRaw(0); err == nil {
 		s.restore = func() { term.Restore(0, old) }
 	}
-	s.resize()
-	if s.Stdin != nil {
-		go s.typed()
-	}
-	s.shown.Go(func() { io.Copy(os.Stdout, s.master) })
 }
 
-// typed copies what the user types to the container. The end of a stdin that
-// is no terminal is typed as Ctrl-D.
-func (s *session) typed() {
-	io.Copy(s.master, os.Stdin)
-	if !term.IsTerminal(0) {
-		s.master.Write([]byte{4})
+// typed copies what comes on stdin to the program. The end of a stdin that is
+// no terminal is typed as Ctrl-D into one.
+func (s *session) typed(in *os.File) {
+	if s.terminal == nil {
+		io.Copy(in, os.Stdin)
+		in.Close()
+		send(s.control, message{StdinEnd: true})
+		return
 	}
-}
-
-// drain shows what the container still had to say: the terminal's other end
-// is closed once all its processes are gone.
-func (s *session) drain() {
-	if s.master != nil {
-		s.shown.Wait()
+	keys := &keyReader{r: os.Stdin, keys: s.Keys}
+	io.Copy(in, keys)
+	switch {
+	case keys.found:
+		send(s.control, message{Detach: true})
+		close(s.detached)
+	case !term.IsTerminal(0):
+		in.Write([]byte{4})
 	}
 }
 
-// resize gives the container's terminal the size of ours.
+// resize gives the program's terminal the size of ours.
 func (s *session) resize() {
 	size, err := unix.IoctlGetWinsize(1, unix.TIOCGWINSZ)
 	if errors.Is(err, unix.ENOTTY) {
 		size, err = unix.IoctlGetWinsize(0, unix.TIOCGWINSZ)
 	}
 	if err == nil {
-		unix.IoctlSetWinsize(int(s.master.Fd()), unix.TIOCSWINSZ, size)
+		unix.IoctlSetWinsize(int(s.terminal.Fd()), unix.TIOCSWINSZ, size)
 	}
 }
 

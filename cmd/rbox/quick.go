@@ -1,0 +1,33 @@
+package main
+
+import "errors"
+
+// errBeyond says that the whole is needed. Nothing has been made by then.
+var errBeyond = errors.New("this takes the whole of rbox")
+
+// A command is one of the command line, its flags set.
+type command interface{ Run(*App) error }
+
+// quickCommand returns a new one of those commands that must be quick, which
+// the front carries out too; nil for another word.
+func quickCommand(word string) command {
+	switch word {
+	case "run":
+		return new(RunCmd)
+	case "create":
+		return new(CreateCmd)
+	case "start":
+		return new(StartCmd)
+	case "stop":
+		return new(StopCmd)
+	case "kill":
+		return new(KillCmd)
+	case "exec":
+		return new(ExecCmd)
+	case "attach":
+		return new(AttachCmd)
+	case "wait":
+		return new(WaitCmd)
+	}
+	return nil
+}

@@ -1,0 +1,185 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Client speaks with the monitor of a running container.
+type Client struct {
+	sock   *os.File
+	ended  *ended // told while something else was awaited
+	notice func(string)
+}
+
+// NotRunningError reports a container that does not run.
+type NotRunningError struct{ Name string }
+
+func (e *NotRunningError) Error() string { return fmt.Sprintf("container %s is not running", e.Name) }
+
+// Hint starts it.
+func (e *NotRunningError) Hint() string { return "rbox start " + e.Name }
+
+// dialTime is how long a monitor may take from its container's start until it
+// listens, and dialPause what is waited in between: the start does not wait for it.
+const (
+	dialTime  = 5 * time.Second
+	dialPause = time.Millisecond
+)
+
+// Dial connects to the monitor of the container id. It returns
+// *NotRunningError if there is none.
+func (h *Home) Dial(id string) (*Client, error) {
+	for begun := time.Now(); ; time.Sleep(dialPause) {
+		sock, err := dialControl(h.folder(id))
+		if err == nil {
+			return &Client{sock: os.NewFile(uintptr(sock), "monitor")}, nil
+		}
+		if !isGone(err) {
+			return nil, fmt.Errorf("reach the monitor of container %s: %w", Short(id), err)
+		}
+		info, err := h.Inspect(id)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) || err == nil && !info.Running:
+			return nil, &NotRunningError{Short(id)}
+		case err != nil:
+			return nil, err
+		case time.Since(begun) > dialTime:
+			return nil, fmt.Errorf("the monitor of container %s does not answer", Short(id))
+		}
+	}
+}
+
+// Close ends the connection.
+func (c *Client) Close() { c.sock.Close() }
+
+func (c *Client) fd() int { return int(c.sock.Fd()) }
+
+// Signal sends sig to the container's process 1.
+func (c *Client) Signal(sig unix.Signal) error { return c.ask(message{Signal: int(sig)}) }
+
+// Stop is Signal, and the restart policy rests. Without a signal it only does that.
+func (c *Client) Stop(sig unix.Signal) error { return c.ask(message{Signal: int(sig), Stop: true}) }
+
+// Rename gives the container another name.
+func (c *Client) Rename(name string) error { return c.ask(message{Rename: name}) }
+
+// Pause freezes the container, or thaws it.
+func (c *Client) Pause(freeze bool) error {
+	if freeze {
+		return c.ask(message{Pause: 1})
+	}
+	return c.ask(message{Pause: 2})
+}
+
+// ask sends a request and waits until it is met.
+func (c *Client) ask(m message) error {
+	if err := send(c.fd(), m); err != nil {
+		return c.gone(err)
+	}
+	for {
+		answer, files, err := receive(c.fd())
+		closeFiles(files)
+		switch {
+		case err != nil:
+			return c.gone(err)
+		case answer.Failed != nil:
+			return answer.Failed
+		case answer.Ended != nil:
+			c.ended = answer.Ended
+		case answer.Done:
+			return nil
+		}
+	}
+}
+
+// gone says what the loss of the connection means.
+func (c *Client) gone(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+		return errLost()
+	}
+	return err
+}
+
+// Ended waits for the container's end for as long as limit, for ever if that
+// is negative. again says that the restart policy starts it again.
+func (c *Client) Ended(limit time.Duration) (status int, ended, again bool, err error) {
+	if c.ended == nil {
+		if c.ended, err = c.awaitEnd(limit); c.ended == nil {
+			return 0, false, false, err
+		}
+	}
+	e := c.ended
+	c.ended = nil
+	return e.Status, true, e.Again, nil
+}
+
+func (c *Client) awaitEnd(limit time.Duration) (*ended, error) {
+	if limit >= 0 {
+		tv := unix.NsecToTimeval(max(int64(limit), 1000))
+		unix.SetsockoptTimeval(c.fd(), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv)
+		defer unix.SetsockoptTimeval(c.fd(), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{})
+	}
+	for {
+		m, files, err := receive(c.fd())
+		closeFiles(files)
+		switch {
+		case err == unix.EAGAIN:
+			return nil, nil
+		case err != nil:
+			return nil, c.gone(err)
+		case m.Ended != nil:
+			return m.Ended, nil
+		}
+	}
+}
+
+// Attach connects s to the container's streams until its program ends, whose
+// exit status it returns, or the user detaches.
+func (c *Client) Attach(s Streams, notice func(string)) (int, error) {
+	if err := send(c.fd(), message{Attach: &attachRequest{Input: s.Input}}); err != nil {
+		return 0, c.gone(err)
+	}
+	return c.serve(&session{Streams: s, notice: notice})
+}
+
+// Exec runs a further program in the container and returns its exit status.
+// With e.Detach it returns once that runs.
+func (c *Client) Exec(e ExecRequest, s Streams, preserve []*os.File, notice func(string)) (int, error) {
+	request, err := handOver(e)
+	if err != nil {
+		return 0, err
+	}
+	defer request.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer null.Close()
+	files := []*os.File{request, null, null, null}
+	if s.Direct {
+		files = []*os.File{request, null, os.Stdout, os.Stderr}
+		if s.Input {
+			files[1] = os.Stdin
+		}
+	}
+	if err := send(c.fd(), message{Exec: true}, append(files, preserve...)...); err != nil {
+		return 0, c.gone(err)
+	}
+	return c.serve(&session{Streams: s, notice: notice, detach: e.Detach})
+}
+
+func (c *Client) serve(s *session) (int, error) {
+	s.control = c.fd()
+	status, err := s.serve()
+	if errors.Is(err, io.EOF) {
+		err = errLost()
+	}
+	return status, err
+}

@@ -1,0 +1,256 @@
+package container
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"rbox/userns/container/logfile"
+)
+
+// A console is what the container's streams lead to where the program does not
+// have rbox's own: it writes the log, and shows each client what the program
+// writes from then on. A client that does not read holds the program up, as a
+// full pipe would. It outlasts restarts of the program.
+type console struct {
+	log   *logfile.Writer // nil: there is none
+	lost  func(error)     // told once that the log has gaps
+	input bool            // the program reads from a pipe, not /dev/null
+
+	mu      sync.Mutex
+	viewers map[*viewer]bool
+	stdin   *os.File // where input goes: a pipe, or the terminal's master
+	master  *os.File
+	ended   bool // no more input is to come
+	copying sync.WaitGroup
+}
+
+// pipe makes a pipe. The ends that are ours do not block a thread; a program
+// would be astonished at one that does not block.
+func pipe(ourRead, ourWrite bool) (r, w *os.File, err error) {
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		return nil, nil, os.NewSyscallError("pipe2", err)
+	}
+	for i, ours := range []bool{ourRead, ourWrite} {
+		if ours {
+			unix.SetNonblock(fds[i], true)
+		}
+	}
+	return os.NewFile(uintptr(fds[0]), "pipe"), os.NewFile(uintptr(fds[1]), "pipe"), nil
+}
+
+// A viewer is a client's ends of the pipes that it is shown the streams by.
+type viewer struct{ out, err *os.File }
+
+func (v *viewer) close() {
+	for _, f := range []*os.File{v.out, v.err} {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// pipes makes the program's streams and returns its ends of them, to be closed
+// once it has them.
+func (c *console) pipes() (theirs []*os.File, err error) {
+	var ours [3]*os.File
+	defer func() {
+		if err != nil {
+			closeFiles(append(theirs, ours[:]...))
+		}
+	}()
+	for i := range 3 {
+		if i == 0 && !c.input {
+			null, err := os.Open(os.DevNull)
+			if err != nil {
+				return theirs, err
+			}
+			theirs = append(theirs, null)
+			continue
+		}
+		r, w, err := pipe(i > 0, false)
+		if err != nil {
+			return theirs, err
+		}
+		if i == 0 {
+			theirs, ours[0] = append(theirs, r), w
+		} else {
+			theirs, ours[i] = append(theirs, w), r
+		}
+	}
+	c.mu.Lock()
+	c.stdin = ours[0]
+	if c.ended && c.stdin != nil {
+		c.stdin.Close()
+		c.stdin = nil
+	}
+	c.mu.Unlock()
+	c.copying.Go(func() { c.copy(logfile.Stdout, ours[1]) })
+	c.copying.Go(func() { c.copy(logfile.Stderr, ours[2]) })
+	return theirs, nil
+}
+
+// terminal takes the master of the program's terminal.
+func (c *console) terminal(master *os.File) error {
+	fd, err := unix.FcntlInt(master.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("fcntl", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return os.NewSyscallError("fcntl", err)
+	}
+	c.mu.Lock()
+	c.stdin, c.master = os.NewFile(uintptr(fd), "terminal"), master
+	c.mu.Unlock()
+	c.copying.Go(func() { c.copy(logfile.Stdout, c.stdin) })
+	return nil
+}
+
+// copy hands on what comes from r until its other end is closed.
+func (c *console) copy(stream logfile.Stream, r *os.File) {
+	defer r.Close()
+	b := make([]byte, 32<<10)
+	for {
+		n, err := r.Read(b)
+		if n > 0 {
+			c.show(stream, b[:n])
+		}
+		if err != nil { // a terminal says EIO
+			return
+		}
+	}
+}
+
+func (c *console) show(stream logfile.Stream, b []byte) {
+	if c.log != nil {
+		if err := c.log.Write(stream, b); err != nil && c.lost != nil {
+			c.lost(err)
+			c.lost = nil
+		}
+	}
+	for _, v := range c.watching() {
+		f := v.out
+		if stream == logfile.Stderr {
+			f = v.err
+		}
+		if f == nil {
+			continue
+		}
+		if _, err := f.Write(b); err != nil {
+			c.drop(v)
+		}
+	}
+}
+
+func (c *console) watching() []*viewer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	list := make([]*viewer, 0, len(c.viewers))
+	for v := range c.viewers {
+		list = append(list, v)
+	}
+	return list
+}
+
+// view adds a client and returns the descriptors for it, to be closed once sent.
+func (c *console) view(input bool) (v *viewer, which streams, files []*os.File, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v = &viewer{}
+	defer func() {
+		if err != nil {
+			v.close()
+			closeFiles(files)
+		}
+	}()
+	if c.master != nil || input && c.stdin != nil {
+		from := c.stdin
+		if c.master != nil {
+			from, which = c.master, streamTerminal
+		}
+		fd, err := unix.FcntlInt(from.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return v, 0, files, err
+		}
+		files, which = append(files, os.NewFile(uintptr(fd), "input")), which|streamInput
+	}
+	for _, s := range []struct {
+		end   **os.File
+		which streams
+	}{{&v.out, streamOutput}, {&v.err, streamErrors}} {
+		if s.which == streamErrors && c.master != nil {
+			continue
+		}
+		r, w, err := pipe(false, true)
+		if err != nil {
+			return v, 0, files, err
+		}
+		*s.end, files, which = w, append(files, r), which|s.which
+	}
+	if c.viewers == nil {
+		c.viewers = map[*viewer]bool{}
+	}
+	c.viewers[v] = true
+	return v, which, files, nil
+}
+
+// drop lets go of a client; nil is none.
+func (c *console) drop(v *viewer) {
+	if v == nil {
+		return
+	}
+	c.mu.Lock()
+	delete(c.viewers, v)
+	c.mu.Unlock()
+	v.close()
+}
+
+// endInput ends the program's stdin once its readers have read what is in it.
+func (c *console) endInput() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	if c.master == nil && c.stdin != nil {
+		c.stdin.Close()
+		c.stdin = nil
+	}
+}
+
+// finish waits until all that the program wrote is handed on, and readies the
+// console for the next start. last says that there is none.
+func (c *console) finish(last bool) {
+	c.copying.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	closeFiles([]*os.File{c.stdin, c.master})
+	c.stdin, c.master = nil, nil
+	if !last {
+		return
+	}
+	for v := range c.viewers {
+		v.close()
+	}
+	c.viewers = nil
+	if c.log != nil {
+		c.log.Close()
+	}
+}
+
+// drain reads a terminal that nobody looks at any more, so that the program
+// goes on.
+func drain(master *os.File) { io.Copy(io.Discard, master) }
+
+func closeFiles(files []*os.File) {
+	for _, f := range files {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// errNoStreams says that a container cannot be attached to.
+var errNoStreams = errors.New("its program has the streams of the rbox that started it")

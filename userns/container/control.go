@@ -1,0 +1,264 @@
+package container
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"rbox/userns"
+)
+
+// A client is an rbox that the monitor serves.
+type client struct {
+	sock int
+
+	mu     sync.Mutex
+	viewer *viewer
+	files  []*os.File // for the first message that tells of a start
+	which  streams
+	exec   *userns.Child // what it runs beside the container's program
+	master *os.File      // of that one's terminal
+	closed bool
+}
+
+// send writes to the client, unless it is gone.
+func (c *client) send(m message, files ...*os.File) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return unix.EPIPE
+	}
+	return send(c.sock, m, files...)
+}
+
+// sendStarted tells of the program's start, with the streams kept for the client.
+func (c *client) sendStarted(pid int) {
+	c.send(message{Started: pid, Streams: c.which}, c.files...)
+	closeFiles(c.files)
+	c.files = nil
+}
+
+// busy says that the client waits for a program of its own.
+func (c *client) busy() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.exec != nil
+}
+
+func (c *client) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	unix.Close(c.sock)
+}
+
+// listen serves all who connect to the container's socket.
+func (m *monitor) listen() {
+	sock, err := listenControl(m.Dir)
+	m.listening.Done()
+	if err != nil {
+		m.first.send(message{Notice: "other commands cannot reach the container: " + err.Error()})
+		return
+	}
+	for {
+		fd, _, err := unix.Accept4(sock, unix.SOCK_CLOEXEC)
+		if err == unix.EINTR || err == unix.ECONNABORTED {
+			continue
+		}
+		if err != nil {
+			return
+		}
+		if !trusted(fd) {
+			unix.Close(fd)
+			continue
+		}
+		c := &client{sock: fd}
+		m.mu.Lock()
+		m.clients[c] = true
+		m.mu.Unlock()
+		go m.serve(c)
+	}
+}
+
+// trusted tells whether the other side is the user that we are.
+func trusted(sock int) bool {
+	cred, err := unix.GetsockoptUcred(sock, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	return err == nil && int(cred.Uid) == unix.Geteuid()
+}
+
+// serve carries out a client's requests until it is gone.
+func (m *monitor) serve(c *client) {
+	for {
+		msg, files, err := receive(c.sock)
+		if err != nil {
+			m.lose(c)
+			return
+		}
+		m.answer(c, msg, files)
+	}
+}
+
+// answer carries out one request.
+func (m *monitor) answer(c *client, msg message, files []*os.File) {
+	switch {
+	case msg.Exec:
+		m.exec(c, files)
+		return
+	case msg.Attach != nil:
+		m.attach(c, msg.Attach.Input)
+		return
+	case msg.Detach:
+		m.release(c)
+	case msg.StdinEnd:
+		if m.console != nil && m.StdinOnce {
+			m.console.endInput()
+		}
+	}
+	var err error
+	if msg.Stop {
+		m.halt()
+	}
+	if msg.Signal != 0 {
+		err = m.signal(c, unix.Signal(msg.Signal))
+	}
+	if msg.Rename != "" {
+		err = m.rename(msg.Rename)
+	}
+	if msg.Pause != 0 {
+		err = errNoFreezer
+	}
+	if err != nil {
+		c.send(message{Failed: failure(err)})
+		return
+	}
+	c.send(message{Done: true})
+}
+
+// errNoFreezer says that processes cannot be frozen here.
+var errNoFreezer = &Failure{
+	Text: "cannot pause the container: it has no cgroup of its own", Status: 125,
+	Advice: "rbox doctor tells what this host lacks",
+}
+
+// lose is the end of a client. A container goes with the rbox in whose
+// foreground it is.
+func (m *monitor) lose(c *client) {
+	m.mu.Lock()
+	delete(m.clients, c)
+	owner := m.owner == c
+	m.mu.Unlock()
+	if owner {
+		m.halt()
+		m.end(unix.SIGKILL)
+		m.caller.restore()
+	}
+	c.mu.Lock()
+	v, child := c.viewer, c.exec
+	c.mu.Unlock()
+	if child != nil {
+		unix.Kill(child.Pid, unix.SIGKILL)
+	}
+	if m.console != nil {
+		m.console.drop(v)
+	}
+	c.close()
+}
+
+// release lets what c runs outlive c.
+func (m *monitor) release(c *client) {
+	c.mu.Lock()
+	if c.exec != nil && c.master != nil {
+		go drain(c.master)
+	}
+	c.exec = nil
+	c.mu.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.owner == c {
+		m.owner = nil
+	}
+}
+
+// halt puts the restart policy to rest.
+func (m *monitor) halt() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.state.Stopped {
+		return
+	}
+	m.state.Stopped = true
+	close(m.stop)
+	if !m.AutoRemove {
+		m.saveState()
+	}
+}
+
+// errNotRunning answers those who come too late.
+var errNotRunning = errors.New("the container is not running")
+
+// signal sends sig to the program that c runs, else to process 1.
+func (m *monitor) signal(c *client, sig unix.Signal) error {
+	c.mu.Lock()
+	child := c.exec
+	c.mu.Unlock()
+	if child != nil {
+		return unix.Kill(child.Pid, sig)
+	}
+	return m.end(sig)
+}
+
+// end sends sig to process 1.
+func (m *monitor) end(sig unix.Signal) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.child == nil {
+		return errNotRunning
+	}
+	m.event("kill", map[string]string{"signal": strconv.Itoa(int(sig))})
+	return unix.Kill(m.child.Pid, sig)
+}
+
+// rename gives the container another name.
+func (m *monitor) rename(name string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old := Info{Config: m.Config, State: m.state}.Name()
+	if err := m.home.takeName(name, m.ID); err != nil {
+		return err
+	}
+	m.state.Name = name
+	if err := m.saveState(); err != nil {
+		return err
+	}
+	m.home.forget(m.ID, old)
+	m.event("rename", map[string]string{"oldName": "/" + old})
+	return nil
+}
+
+// attach connects c to the container's streams.
+func (m *monitor) attach(c *client, input bool) {
+	if m.console == nil {
+		c.send(message{Failed: &Failure{
+			Text: "cannot attach: the program has the streams of the rbox that started it", Status: 125,
+			Advice: "start such containers with -d, -t or --log-driver file",
+		}})
+		return
+	}
+	v, which, files, err := m.console.view(input)
+	if err != nil {
+		c.send(message{Failed: failure(err)})
+		return
+	}
+	c.mu.Lock()
+	c.viewer = v
+	c.mu.Unlock()
+	m.mu.Lock()
+	pid := m.state.Pid
+	m.event("attach", nil)
+	m.mu.Unlock()
+	c.send(message{Started: max(pid, 1), Streams: which}, files...)
+	closeFiles(files)
+}

@@ -1,0 +1,195 @@
+package container
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"rbox/userns"
+	"rbox/userns/stage"
+)
+
+// An ExecRequest is a further program for a running container. Empty fields
+// are as the container's own program has them.
+type ExecRequest struct {
+	Args       []string
+	Env        []string // replaces the container's, name by name
+	Cwd        string
+	User       string
+	Terminal   bool
+	Rows, Cols uint16
+	Privileged bool // with all capabilities of the container's user namespace
+	Detach     bool // it outlives the client
+	Preserve   int  // descriptors beyond 2 to keep
+}
+
+// allCapabilities is the bounding set that nothing is dropped from.
+const allCapabilities = ^uint64(0)
+
+// exec starts a program for c and tells c of its start and end.
+func (m *monitor) exec(c *client, files []*os.File) {
+	defer closeFiles(files)
+	master, child, detach, err := m.startExec(files)
+	if err != nil {
+		c.send(message{Failed: failure(err)})
+		return
+	}
+	if !detach {
+		c.mu.Lock()
+		c.exec, c.master = child, master
+		c.mu.Unlock()
+	}
+	if master != nil {
+		c.send(message{Started: child.Pid, Streams: streamTerminal | streamInput | streamOutput}, master)
+	} else {
+		c.send(message{Started: child.Pid})
+	}
+	if detach && master != nil {
+		go drain(master)
+	}
+	go awaitExec(c, child, master)
+}
+
+// startExec starts what files, as they came with a request, ask for.
+func (m *monitor) startExec(files []*os.File) (master *os.File, child *userns.Child, detach bool, err error) {
+	var e ExecRequest
+	if len(files) == 0 {
+		return nil, nil, false, fmt.Errorf("exec: the request did not come")
+	}
+	request := files[0]
+	files[0] = nil
+	if err := readHanded(request, &e); err != nil {
+		return nil, nil, false, fmt.Errorf("exec: read the request: %w", err)
+	}
+	m.mu.Lock()
+	running, pid := m.child != nil, m.state.Pid
+	m.mu.Unlock()
+	streams := files[1:]
+	switch {
+	case !running:
+		return nil, nil, false, errNotRunning
+	case len(e.Args) == 0 || len(streams) != 3+e.Preserve:
+		return nil, nil, false, fmt.Errorf("exec: the request is not whole")
+	}
+	plan, account, err := m.execPlan(e)
+	if err != nil {
+		return nil, nil, false, err
+	}
+	ready := stage.Ready{Account: account, Streams: numbers(streams[:3]), Kept: numbers(streams[3:]), InitFile: -1, JoinUser: -1}
+	if e.Terminal {
+		if master, ready.Terminal, err = m.newTerminal(account, e.Rows, e.Cols); err != nil {
+			return nil, nil, false, fmt.Errorf("make a terminal: %w", err)
+		}
+	}
+	child, err = join(plan, ready, pid)
+	if err != nil && master != nil {
+		master.Close()
+	}
+	return master, child, e.Detach, err
+}
+
+// execPlan is the container's plan with e's program, and who runs it.
+func (m *monitor) execPlan(e ExecRequest) (*stage.Plan, stage.Account, error) {
+	plan := m.Plan
+	p := &plan.Process
+	user, groups := p.User, p.Groups
+	if e.User != "" {
+		user, groups, p.KeepGroups = e.User, nil, false
+	}
+	account, err := stage.Lookup(user, groups, func(name string) ([]byte, error) {
+		return m.tree.ReadFile(name, maxAccountFile)
+	})
+	if err == nil {
+		err = m.checkMapped(account)
+	}
+	if err != nil {
+		return nil, account, err
+	}
+	p.Args, p.Terminal, p.Init, p.Preserve = e.Args, e.Terminal, false, e.Preserve
+	p.Env = completeEnv(mergeEnv(m.env, e.Env), account, e.Terminal)
+	if e.Cwd != "" {
+		p.Cwd = e.Cwd
+	}
+	if e.Privileged {
+		p.Capabilities = allCapabilities
+	}
+	return &plan, account, nil
+}
+
+// mergeEnv is env with those of more, which replace what has the same name.
+func mergeEnv(env, more []string) []string {
+	at := map[string]int{}
+	out := make([]string, 0, len(env)+len(more))
+	for _, list := range [][]string{env, more} {
+		for _, kv := range list {
+			name, _, _ := strings.Cut(kv, "=")
+			if i, ok := at[name]; ok {
+				out[i] = kv
+				continue
+			}
+			at[name] = len(out)
+			out = append(out, kv)
+		}
+	}
+	return out
+}
+
+// namespaceKinds are all there are, in the order to join them.
+var namespaceKinds = [...]string{"user", "cgroup", "ipc", "uts", "net", "pid", "mnt", "time"}
+
+// join starts plan's program in the namespaces of the process pid.
+func join(plan *stage.Plan, ready stage.Ready, pid int) (*userns.Child, error) {
+	var namespaces []stage.Namespace
+	for _, kind := range namespaceKinds {
+		ns, err := os.Open("/proc/" + strconv.Itoa(pid) + "/ns/" + kind)
+		if err != nil {
+			if kind == "time" { // Linux 5.6
+				continue
+			}
+			return nil, errNotRunning
+		}
+		defer ns.Close()
+		if !ownNamespace(ns, kind) {
+			namespaces = append(namespaces, stage.Namespace{Kind: kind, File: int(ns.Fd())})
+		}
+	}
+	userns.RestoreNoFile()
+	child, err := userns.Start(plan.Join(ready, namespaces), 0, -1)
+	if err == nil {
+		err = child.Started()
+	}
+	if err != nil {
+		if child != nil {
+			child.Kill()
+		}
+		return nil, explain(err, ready.Account)
+	}
+	return child, nil
+}
+
+// ownNamespace tells whether we are in ns already.
+func ownNamespace(ns *os.File, kind string) bool {
+	var a, b unix.Stat_t
+	return unix.Fstat(int(ns.Fd()), &a) == nil && unix.Stat("/proc/self/ns/"+kind, &b) == nil && a.Ino == b.Ino
+}
+
+// awaitExec reaps the program and tells its client.
+func awaitExec(c *client, child *userns.Child, master *os.File) {
+	child.AwaitEnd()
+	c.mu.Lock()
+	c.exec = nil
+	c.mu.Unlock()
+	status := killed
+	if ws, err := child.Wait(); err == nil && ws.Exited() {
+		status = ws.ExitStatus()
+	} else if err == nil {
+		status = 128 + int(ws.Signal())
+	}
+	c.send(message{Ended: &ended{Status: status}})
+	if master != nil {
+		master.Close()
+	}
+}

@@ -1,0 +1,182 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"rbox/idmap"
+	"rbox/rootfs"
+	"rbox/userns"
+	"rbox/userns/stage"
+)
+
+// start clones the container's first process and waits until it has become the
+// user's program.
+func (m *monitor) start(account stage.Account, heard func(*client) error) error {
+	if err := m.checkMapped(account); err != nil {
+		return err
+	}
+	if err := m.unshareTime(); err != nil {
+		return err
+	}
+	streams, err := m.programStreams()
+	if err != nil {
+		return err
+	}
+	ready := stage.Ready{Root: m.target(), Account: account, Terminal: m.terminal, Streams: numbers(streams), Kept: numbers(m.streams[3:]), InitFile: -1, JoinUser: -1}
+	flags := m.Plan.Flags() | unix.CLONE_NEWUSER
+	if m.initFile != nil {
+		ready.InitFile = int(m.initFile.Fd())
+	}
+	if pid := m.Plan.Namespaces.JoinUser; pid != 0 {
+		ns, err := os.Open("/proc/" + strconv.Itoa(pid) + "/ns/user")
+		if err != nil {
+			return err
+		}
+		defer ns.Close()
+		ready.JoinUser, flags = int(ns.Fd()), 0
+	}
+	userns.RestoreNoFile()
+	child, err := userns.StartPrepared(m.Plan.Program(ready), flags, -1, func(pid int) error {
+		if ready.JoinUser >= 0 {
+			return heard(m.first)
+		}
+		if err := writeMaps(pid, m.Plan.Namespaces); err != nil {
+			return err
+		}
+		if err := m.writePidFile(pid); err != nil { // before the program can look for it
+			return err
+		}
+		return heard(m.first)
+	})
+	if m.console != nil {
+		closeFiles(streams)
+	}
+	if err != nil {
+		return explain(err, account)
+	}
+	m.mu.Lock()
+	m.child = child
+	m.mu.Unlock()
+	if slices.Contains(child.Notes, stage.HostProc) {
+		m.first.send(message{Notice: "/proc is the host's: a fresh one is forbidden while mounts cover parts of it (" + rootfs.Covering("/proc") + ")"})
+	}
+	return nil
+}
+
+// programStreams are the descriptors 0 to 2 of the program, where it has no
+// terminal: rbox's own, or pipes that lead to the console. Whoever is to see
+// what it writes from the start is made a viewer.
+func (m *monitor) programStreams() (streams []*os.File, err error) {
+	if m.console == nil {
+		return m.streams[:3], nil
+	}
+	if m.master == nil {
+		streams, err = m.console.pipes()
+	} else {
+		err = m.console.terminal(m.master)
+	}
+	if err == nil && m.Watch {
+		m.Watch = false // a restart has the same viewers
+		m.first.viewer, m.first.which, m.first.files, err = m.console.view(m.Input)
+	}
+	return streams, err
+}
+
+// heard waits until rbox hears the signals that are for the program.
+func heard(first *client) error {
+	for {
+		msg, _, err := receive(first.sock)
+		if err != nil || msg.Listening {
+			return err
+		}
+	}
+}
+
+// unneeded is heard's part in a restart.
+func unneeded(*client) error { return nil }
+
+// writeMaps maps the container's ids into the outer namespace. Root there
+// needs no help with it.
+func writeMaps(pid int, n stage.Namespaces) error {
+	proc := "/proc/" + strconv.Itoa(pid)
+	err := idmap.WriteMap(proc+"/uid_map", n.UIDs)
+	if err == nil {
+		err = idmap.WriteMap(proc+"/gid_map", n.GIDs)
+	}
+	if err != nil {
+		return fmt.Errorf("map ids: %w", err)
+	}
+	return nil
+}
+
+// numbers are the descriptors of files.
+func numbers(files []*os.File) (fds []int) {
+	for _, f := range files {
+		fds = append(fds, int(f.Fd()))
+	}
+	return fds
+}
+
+// unshareTime gives what we clone next a time namespace with the plan's offsets.
+func (m *monitor) unshareTime() error {
+	offsets := m.Plan.Namespaces.TimeOffsets
+	if len(offsets) == 0 {
+		return nil
+	}
+	if err := unix.Unshare(unix.CLONE_NEWTIME); err != nil {
+		return fmt.Errorf("make a time namespace (Linux 5.6): %w", err)
+	}
+	for clock, seconds := range offsets {
+		line := fmt.Sprintf("%s %d 0\n", clock, seconds)
+		if err := os.WriteFile("/proc/self/timens_offsets", []byte(line), 0); err != nil {
+			return fmt.Errorf("set the offset of the %s clock to %d s: %w", clock, seconds, err)
+		}
+	}
+	return nil
+}
+
+// explain says what a child that did not start means to the user.
+func explain(err error, account stage.Account) error {
+	var step *userns.StepError
+	if !errors.As(err, &step) {
+		return fmt.Errorf("start the container: %w", idmap.ExplainUserNS(err))
+	}
+	if strings.HasPrefix(step.Step, stage.RlimitStep) && step.Err == unix.EPERM {
+		return &Failure{Text: step.Error() + ": above the hard limit", Advice: "the shell shows it: ulimit -H -a", Status: 125}
+	}
+	if !strings.HasPrefix(step.Step, stage.ExecStep) {
+		return fmt.Errorf("start the container: %w", err)
+	}
+	name := clip(strings.TrimPrefix(step.Step, stage.ExecStep))
+	f := &Failure{Text: fmt.Sprintf("run %q: %v", name, step.Err), Status: 126}
+	switch step.Err {
+	case unix.ENOENT, unix.ENOTDIR:
+		f.Status = 127
+		f.Text = fmt.Sprintf("run %q: executable file not found in $PATH", name)
+		if strings.Contains(name, "/") {
+			f.Text = fmt.Sprintf("run %q: no such file, or its interpreter is missing", name)
+		}
+	case unix.EACCES:
+		f.Text = fmt.Sprintf("run %q: permission denied for uid %d", name, account.UID)
+		f.Advice = "is it executable? chmod +x it in the image"
+	case unix.ENOEXEC:
+		f.Text = fmt.Sprintf("run %q: exec format error", name)
+		f.Advice = "a program of another architecture (see rbox image inspect), or a script without #! line"
+	}
+	return f
+}
+
+// clip shortens what a message quotes.
+func clip(s string) string {
+	if len(s) > 200 {
+		return s[:200] + "…"
+	}
+	return s
+}
