@@ -67,7 +67,7 @@ func TestBashCompletion(t *testing.T) {
 	for name, tc := range map[string]struct{ line, want string }{
 		"command":               {"rbox pu", "pull"},
 		"of a group":            {"rbox image in", "inspect"},
-		"alias leads on":        {"rbox list --no", "--no-trunc"},
+		"alias leads on":        {"rbox list --no-t", "--no-trunc"},
 		"flag":                  {"rbox run --read", "--read-only"},
 		"flag of a flag's word": {"rbox run -it --vol", "--volume"},
 		"choices":               {"rbox run --pull ", "always missing never newer"},

@@ -104,6 +104,15 @@ type listing struct {
 	columns  []column // what there is for templates, in the order of json
 	standard []string // the fields of the table without a format
 	noHead   bool     // leave the headings out of the standard table
+	head     any      // a row that holds the headings, where templates call its methods
+}
+
+// fill makes row, a pointer to a struct, hold the headings.
+func (l listing) fill(row any) {
+	v := reflect.Indirect(reflect.ValueOf(row))
+	for _, c := range l.columns {
+		v.FieldByName(c.field).SetString(c.heading)
+	}
 }
 
 // print writes rows in format: "" for the standard table, "json", "table" and
@@ -192,12 +201,16 @@ func (l listing) table(w io.Writer, format string, rows []any) error {
 	if err != nil {
 		return err
 	}
-	headings := map[string]string{}
-	for _, c := range l.columns {
-		headings[c.field] = c.heading
+	head := l.head
+	if head == nil {
+		headings := map[string]string{}
+		for _, c := range l.columns {
+			headings[c.field] = c.heading
+		}
+		head = headings
 	}
 	tw := newTable(w)
-	if err := l.execute(tw, t, format, headings); err != nil {
+	if err := l.execute(tw, t, format, head); err != nil {
 		return err
 	}
 	for _, row := range rows {
@@ -217,6 +230,11 @@ func printEach[T any](w io.Writer, format string, values []T) error {
 	if format == "json" {
 		return printJSON(w, values, "")
 	}
+	return printTemplate(w, format, values)
+}
+
+// printTemplate writes each of values by a template.
+func printTemplate[T any](w io.Writer, format string, values []T) error {
 	t, err := parseFormat(format)
 	if err != nil {
 		return err
@@ -238,20 +256,15 @@ func executeEither(w io.Writer, t *template.Template, format string, v any) erro
 	}
 	raw, jerr := json.Marshal(v)
 	var generic any
-	if jerr != nil || json.Unmarshal(raw, &generic) != nil {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber() // else large ones are shown as 1.2e+06
+	if jerr != nil || d.Decode(&generic) != nil {
 		return err
 	}
 	if (listing{}).execute(w, t.Option("missingkey=error"), format, generic) == nil {
 		return nil
 	}
 	return err
-}
-
-func printJSON(w io.Writer, v any, indent string) error {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", indent)
-	return e.Encode(v)
 }
 
 // humanSize is n bytes as Docker writes it: in decimal units, with the given

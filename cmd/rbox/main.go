@@ -34,6 +34,7 @@ type grammar struct {
 	Rename     RenameCmd     `cmd:"" group:"Containers" help:"Give a container another name."`
 	Ps         PsCmd         `cmd:"" group:"Containers" aliases:"list,ls" help:"List containers."`
 	Rm         RmCmd         `cmd:"" group:"Containers" help:"Remove containers."`
+	Inspect    InspectCmd    `cmd:"" group:"Containers" help:"Show all about containers, images and volumes, as JSON."`
 	Pull       PullCmd       `cmd:"" group:"Images" help:"Get images from a registry."`
 	Images     ImagesCmd     `cmd:"" group:"Images" help:"List images."`
 	Rmi        RmiCmd        `cmd:"" group:"Images" help:"Remove images."`

@@ -34,6 +34,7 @@ func TestGrammarFor(t *testing.T) {
 	lines := map[string]string{
 		"run":     "-it --rm -e A=1,2 --env B -v /a:/b,c --name x -w /w --entrypoint= --ulimit nofile=1:2 img sh -c --rm -it",
 		"ps":      "-aq --no-trunc",
+		"inspect": "-f x one two",
 		"rm":      "-f one two",
 		"pull":    "-q alpine",
 		"images":  "-q",

@@ -1,68 +1,189 @@
-//go:build !front
-
 package main
 
 import (
-	"errors"
 	"fmt"
+	"io"
+	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
+	"rbox/rootfs/image"
 	"rbox/userns/container"
 )
 
 // PsCmd lists containers.
 type PsCmd struct {
-	All     bool `short:"a" help:"Show those that have ended, too."`
-	Quiet   bool `short:"q" help:"Show ids only."`
-	NoTrunc bool `help:"Show ids and commands in full."`
+	All     bool     `short:"a" help:"Show those that do not run, too."`
+	Quiet   bool     `short:"q" help:"Show ids only."`
+	Last    int      `short:"n" placeholder:"N" help:"Show the N that were made last, whether they run or not."`
+	Latest  bool     `short:"l" help:"Show the one that was made last, whether it runs or not."`
+	Size    bool     `short:"s" help:"Show how much each has written, too, and how much it is with its image."`
+	NoTrunc bool     `help:"Show ids and commands in full."`
+	NoHead  bool     `name:"noheading" help:"Leave the headings out."`
+	Format  string   `placeholder:"TEMPLATE" help:"json, table, or a Go template over Docker's fields."`
+	Filter  []string `short:"f" sep:"none" placeholder:"KEY=VALUE" help:"Only those with id=, name=, label=, exited=, status=, ancestor=, before=, since=, volume=, network=, publish=, expose= or health= of this value."`
 }
 
-// Run prints Docker's columns.
+// psColumns are those of the table.
+var psColumns = [...]string{"CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"}
+
+// Run prints Docker's columns. What needs templates, images or the sizes of
+// files is in psfull.go: starting it takes longer than a plain listing.
 func (c *PsCmd) Run(app *App) error {
+	if c.Size || c.Format != "" || len(c.Filter) > 0 {
+		return c.full(app)
+	}
 	home, err := app.Home()
 	if err != nil {
 		return err
 	}
-	all, err := home.List()
+	list, err := home.Brief(c.All || c.count() > 0)
 	if err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(app.Stdout, 0, 0, 3, ' ', 0)
-	if !c.Quiet {
-		fmt.Fprintln(w, "CONTAINER ID\tIMAGE\tCOMMAND\tCREATED\tSTATUS\tNAMES")
-	}
-	for _, info := range all {
-		if !info.Running && !c.All {
-			continue
-		}
-		id, command := info.Config.ID, strings.Join(info.Config.Plan.Process.Args, " ")
-		if !c.NoTrunc {
-			id, command = container.Short(id), ellipsis(command, 20)
-		}
-		if c.Quiet {
-			fmt.Fprintln(w, id)
-			continue
-		}
-		fmt.Fprintf(w, "%s\t%s\t%q\t%s ago\t%s\t%s\n", id, info.Config.Image, command,
-			humanDuration(time.Since(info.Config.Created)), status(info), info.Config.Name)
-	}
-	return w.Flush()
+	return c.plain(app.Stdout, c.cut(list), time.Now())
 }
 
-// status is a container's state in Docker's words.
-func status(info container.Info) string {
-	s := info.State
-	switch {
-	case info.Running:
-		return "Up " + humanDuration(time.Since(s.Started))
-	case s.Started.IsZero():
-		return "Created"
-	case s.Finished.IsZero():
-		return "Dead"
+// count is how many of the newest are wanted, 0 for all.
+func (c *PsCmd) count() int {
+	if c.Latest {
+		return 1
 	}
-	return fmt.Sprintf("Exited (%d) %s ago", s.ExitStatus, humanDuration(time.Since(s.Finished)))
+	return max(c.Last, 0)
+}
+
+// cut leaves as many of list, the newest first, as are wanted.
+func (c *PsCmd) cut(list []*container.Info) []*container.Info {
+	if n := c.count(); n > 0 {
+		return list[:min(n, len(list))]
+	}
+	return list
+}
+
+// plain writes ids, or the table without a format.
+func (c *PsCmd) plain(w io.Writer, list []*container.Info, now time.Time) error {
+	if c.Quiet {
+		var ids []byte
+		for _, info := range list {
+			ids = append(append(ids, c.id(info)...), '\n')
+		}
+		_, err := w.Write(ids)
+		return err
+	}
+	rows := make([][len(psColumns)]string, 0, 1+len(list))
+	if !c.NoHead {
+		rows = append(rows, psColumns)
+	}
+	for _, info := range list {
+		rows = append(rows, [...]string{
+			c.id(info), c.image(info), c.command(info), humanDuration(now.Sub(info.Config.Created)) + " ago",
+			statusText(info, now), portsText(info), info.Name(),
+		})
+	}
+	return writeColumns(w, rows)
+}
+
+// writeColumns writes rows as text/tabwriter does with Docker's settings, in a
+// fraction of its time.
+func writeColumns(w io.Writer, rows [][len(psColumns)]string) error {
+	const least, padding = 10, 3
+	var widths [len(psColumns)]int
+	size := 0
+	for i := range rows {
+		for k, cell := range rows[i] {
+			widths[k] = max(widths[k], least, utf8.RuneCountInString(cell)+padding)
+		}
+	}
+	for _, n := range widths {
+		size += n
+	}
+	b := make([]byte, 0, len(rows)*(size+8))
+	for i := range rows {
+		for k, cell := range rows[i] {
+			b = append(b, cell...)
+			if k == len(widths)-1 {
+				break
+			}
+			for n := utf8.RuneCountInString(cell); n < widths[k]; n++ {
+				b = append(b, ' ')
+			}
+		}
+		b = append(b, '\n')
+	}
+	_, err := w.Write(b)
+	return err
+}
+
+func (c *PsCmd) id(info *container.Info) string {
+	if c.NoTrunc {
+		return info.Config.ID
+	}
+	return container.Short(info.Config.ID)
+}
+
+// image is as the user wrote it; an id in full is shortened.
+func (c *PsCmd) image(info *container.Info) string {
+	name := info.Config.Image
+	if len(name) < 64 || c.NoTrunc {
+		return name
+	}
+	if id := image.Digest("sha256:" + strings.TrimPrefix(name, "sha256:")); id.Validate() == nil {
+		return id.Short()
+	}
+	return name
+}
+
+func (c *PsCmd) command(info *container.Info) string {
+	text := strings.Join(info.Config.Entrypoint, " ")
+	if len(info.Config.Command) > 0 {
+		if text != "" {
+			text += " "
+		}
+		text += strings.Join(info.Config.Command, " ")
+	}
+	if !c.NoTrunc {
+		text = ellipsis(text, 20)
+	}
+	return strconv.Quote(text)
+}
+
+// portsText lists published ports: there are none yet.
+func portsText(*container.Info) string { return "" }
+
+// statusText is a container's condition in Docker's words.
+func statusText(info *container.Info, now time.Time) string {
+	s := info.State
+	switch info.Status() {
+	case "created":
+		return "Created"
+	case "paused":
+		return "Up " + humanDuration(now.Sub(s.Started)) + " (Paused)"
+	case "restarting":
+		return fmt.Sprintf("Restarting (%d)%s", s.ExitStatus, ago(s, now))
+	case "running":
+		return "Up " + humanDuration(now.Sub(s.Started)) + healthText(s.Health)
+	}
+	return fmt.Sprintf("Exited (%d)%s", s.ExitStatus, ago(s, now))
+}
+
+// ago is how long ago the container ended. When it was killed together with
+// its monitor, or the host went down, nobody knows.
+func ago(s container.State, now time.Time) string {
+	if s.Finished.IsZero() || s.Finished.Before(s.Started) {
+		return ""
+	}
+	return " " + humanDuration(now.Sub(s.Finished)) + " ago"
+}
+
+func healthText(h *container.Health) string {
+	switch {
+	case h == nil || h.Status == "" || h.Status == "none":
+		return ""
+	case h.Status == "starting":
+		return " (health: starting)"
+	}
+	return " (" + h.Status + ")"
 }
 
 // ellipsis shortens s to n characters.
@@ -102,49 +223,4 @@ func humanDuration(d time.Duration) string {
 		return fmt.Sprintf("%d months", hours/24/30)
 	}
 	return fmt.Sprintf("%d years", hours/24/365)
-}
-
-// RmCmd removes containers.
-type RmCmd struct {
-	Force bool     `short:"f" help:"End running containers; say nothing of those that do not exist."`
-	IDs   []string `arg:"" name:"container" help:"Names or ids."`
-}
-
-// Run removes each, goes on after a failure, and prints what is gone.
-func (c *RmCmd) Run(app *App) error {
-	home, err := app.Home()
-	if err != nil {
-		return err
-	}
-	outer, err := app.Outer()
-	if err != nil {
-		return err
-	}
-	stage, err := app.Stage()
-	if err != nil {
-		return err
-	}
-	var failed error
-	for _, name := range c.IDs {
-		err := c.remove(home, name, func(id string) error { return container.Remove(home, outer, stage, id, c.Force) })
-		switch {
-		case err == nil:
-			fmt.Fprintln(app.Stdout, name)
-		case c.Force && errors.As(err, new(*container.NoContainerError)):
-		default:
-			failed = errors.Join(failed, err)
-		}
-	}
-	return failed
-}
-
-func (c *RmCmd) remove(home *container.Home, name string, remove func(id string) error) error {
-	id, err := home.Find(name)
-	if err != nil {
-		return err
-	}
-	if info, err := home.Inspect(id); err == nil && info.Running && !c.Force {
-		return &adviceError{fmt.Errorf("container %s is running", name), "rbox rm -f " + name}
-	}
-	return remove(id)
 }

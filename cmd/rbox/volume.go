@@ -256,15 +256,19 @@ func (c *VolumeInspectCmd) Run(app *App) error {
 			missing = errors.Join(missing, err)
 			continue
 		}
-		details = append(details, volumeDetail{
-			CreatedAt: v.CreatedAt.Format(time.RFC3339), Driver: localDriver, Labels: volumeLabels(v),
-			Mountpoint: store.Mountpoint(name), Name: name, Options: v.Options, Scope: localDriver,
-		})
+		details = append(details, newVolumeDetail(store, v))
 	}
 	if err := printEach(app.Stdout, c.Format, details); err != nil {
 		return err
 	}
 	return missing
+}
+
+func newVolumeDetail(store *volume.Store, v volume.Volume) volumeDetail {
+	return volumeDetail{
+		CreatedAt: v.CreatedAt.Format(time.RFC3339), Driver: localDriver, Labels: volumeLabels(v),
+		Mountpoint: store.Mountpoint(v.Name), Name: v.Name, Options: v.Options, Scope: localDriver,
+	}
 }
 
 // VolumeRmCmd removes volumes.

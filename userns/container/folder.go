@@ -9,7 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"sort"
+	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -369,33 +370,38 @@ func (h *Home) IDs() (ids []string, err error) {
 type Info struct {
 	Config  Config
 	State   State
-	Running bool // its monitor lives
+	Running bool   // its monitor lives
+	Dir     string // its folder; only Inspect tells
 }
 
 // Inspect reads the container id. One that is being made or removed at this
 // moment reads as absent: the error matches fs.ErrNotExist.
 func (h *Home) Inspect(id string) (Info, error) {
-	var info Info
 	dir := h.folder(id)
+	info := Info{Dir: dir}
 	if err := readJSON(dir, "config.json", &info.Config); err != nil {
 		return info, err
 	}
-	if err := readJSON(dir, "state.json", &info.State); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	config, err := os.Open(filepath.Join(dir, "config.json"))
+	if err != nil {
 		return info, err
 	}
-	lock, err := h.tryLock(id)
-	switch {
-	case err == nil:
-		lock.Close()
-	case errors.Is(err, unix.EWOULDBLOCK):
-		info.Running = info.State.Pid != 0 || info.State.Restarting
-	default:
-		return info, err
-	}
-	if !info.Running {
-		info.State.end()
-	}
+	defer config.Close()
+	info.Running, info.State = settle(int(config.Fd()), readState(dir), func() State { return readState(dir) })
 	return info, nil
+}
+
+// readState returns what state.json holds, the zero State without one. One
+// that is being written is read again.
+func readState(dir string) (s State) {
+	for range rereads {
+		err := readJSON(dir, "state.json", &s)
+		if _, missing := os.Lstat(filepath.Join(dir, "state.json")); err == nil || missing != nil {
+			break
+		}
+		runtime.Gosched()
+	}
+	return s
 }
 
 // List returns all containers of this host, newest first.
@@ -417,7 +423,7 @@ func (h *Home) List() ([]Info, error) {
 			all = append(all, info) // the rest the next run removes
 		}
 	}
-	sort.Slice(all, func(i, j int) bool { return all[i].Config.Created.After(all[j].Config.Created) })
+	slices.SortFunc(all, func(a, b Info) int { return newest(&a, &b) })
 	return all, nil
 }
 

@@ -1,0 +1,360 @@
+package main
+
+import (
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"rbox/rootfs"
+	"rbox/userns/container"
+	"rbox/userns/stage"
+)
+
+// A containerDetail is Docker's answer about one container (Engine API,
+// ContainerInspect). What rbox has no use for has the value that Docker gives
+// it where it is unused.
+type containerDetail struct {
+	ID              string `json:"Id"`
+	Created         string
+	Path            string
+	Args            []string
+	State           detailState
+	Image           string
+	ResolvConfPath  string
+	HostnamePath    string
+	HostsPath       string
+	LogPath         string
+	Name            string
+	RestartCount    int
+	Driver          string
+	Platform        string
+	MountLabel      string
+	ProcessLabel    string
+	AppArmorProfile string
+	ExecIDs         []string
+	HostConfig      detailHost
+	GraphDriver     detailGraph
+	SizeRw          *int64 `json:",omitempty"`
+	SizeRootFs      *int64 `json:",omitempty"`
+	Mounts          []mountPoint
+	Config          detailConfig
+	NetworkSettings detailNetwork
+}
+
+type detailState struct {
+	Status     string
+	Running    bool
+	Paused     bool
+	Restarting bool
+	OOMKilled  bool
+	Dead       bool
+	Pid        int
+	ExitCode   int
+	Error      string
+	StartedAt  string
+	FinishedAt string
+	Health     *detailHealth `json:",omitempty"`
+}
+
+type detailHealth struct {
+	Status        string
+	FailingStreak int
+	Log           []container.HealthResult
+}
+
+type detailHost struct {
+	Binds           []string
+	ContainerIDFile string
+	LogConfig       detailLog
+	NetworkMode     string
+	PortBindings    map[string][]struct{}
+	RestartPolicy   detailRestart
+	AutoRemove      bool
+	VolumeDriver    string
+	VolumesFrom     []string
+	CapAdd          []string
+	CapDrop         []string
+	CgroupnsMode    string
+	DNS             []string `json:"Dns"`
+	DNSOptions      []string `json:"DnsOptions"`
+	DNSSearch       []string `json:"DnsSearch"`
+	ExtraHosts      []string
+	GroupAdd        []string
+	IpcMode         string
+	PidMode         string
+	Privileged      bool
+	PublishAllPorts bool
+	ReadonlyRootfs  bool
+	SecurityOpt     []string
+	Tmpfs           map[string]string `json:",omitempty"`
+	UTSMode         string
+	UsernsMode      string
+	ShmSize         int64
+	Runtime         string
+	Memory          int64
+	MemorySwap      int64
+	NanoCpus        int64
+	CPUShares       int64 `json:"CpuShares"`
+	CpusetCpus      string
+	PidsLimit       *int64
+	OomKillDisable  *bool
+	Devices         []detailDevice
+	Ulimits         []detailUlimit
+	MaskedPaths     []string
+	ReadonlyPaths   []string
+	Init            *bool `json:",omitempty"`
+}
+
+type detailLog struct {
+	Type   string
+	Config map[string]string
+}
+
+type detailRestart struct {
+	Name              string
+	MaximumRetryCount int
+}
+
+type detailDevice struct{ PathOnHost, PathInContainer, CgroupPermissions string }
+
+type detailUlimit struct {
+	Name       string
+	Hard, Soft int64 // -1: no limit
+}
+
+type detailGraph struct {
+	Name string
+	Data map[string]string
+}
+
+type detailConfig struct {
+	Hostname     string
+	Domainname   string
+	User         string
+	AttachStdin  bool
+	AttachStdout bool
+	AttachStderr bool
+	ExposedPorts map[string]struct{} `json:",omitempty"`
+	Tty          bool
+	OpenStdin    bool
+	StdinOnce    bool
+	Env          []string
+	Cmd          []string
+	Healthcheck  *container.Healthcheck `json:",omitempty"`
+	Image        string
+	Volumes      map[string]struct{}
+	WorkingDir   string
+	Entrypoint   []string
+	OnBuild      []string
+	Labels       map[string]string
+	Annotations  map[string]string `json:",omitempty"`
+	StopSignal   string
+	StopTimeout  *int `json:",omitempty"`
+}
+
+type detailNetwork struct {
+	Bridge              string
+	SandboxID           string
+	SandboxKey          string
+	Ports               map[string][]struct{}
+	EndpointID          string
+	Gateway             string
+	GlobalIPv6Address   string
+	GlobalIPv6PrefixLen int
+	IPAddress           string
+	IPPrefixLen         int
+	IPv6Gateway         string
+	MacAddress          string
+	Networks            map[string]detailEndpoint
+}
+
+type detailEndpoint struct {
+	IPAMConfig          *struct{}
+	Links               []string
+	Aliases             []string
+	MacAddress          string
+	NetworkID           string
+	EndpointID          string
+	Gateway             string
+	IPAddress           string
+	IPPrefixLen         int
+	IPv6Gateway         string
+	GlobalIPv6Address   string
+	GlobalIPv6PrefixLen int
+	DNSNames            []string
+}
+
+// newContainerDetail is what rbox knows of a container in Docker's words.
+func newContainerDetail(app *App, info container.Info) *containerDetail {
+	c, p := info.Config, info.Config.Plan
+	d := &containerDetail{
+		ID: c.ID, Created: c.Created.UTC().Format(time.RFC3339Nano), Args: []string{},
+		State: newDetailState(info), Image: c.ImageID, Name: "/" + info.Name(), RestartCount: info.State.Restarts,
+		Driver: driverName(p.Root), Platform: "linux", HostConfig: newDetailHost(c), GraphDriver: newDetailGraph(info),
+		Mounts: mountPoints(c), Config: newDetailConfig(app, c),
+	}
+	if args := p.Process.Args; len(args) > 0 {
+		d.Path, d.Args = args[0], args[1:]
+	}
+	if c.Log.Driver == "file" {
+		d.LogPath = filepath.Join(info.Dir, "log")
+	}
+	d.NetworkSettings.Ports = map[string][]struct{}{}
+	d.NetworkSettings.Networks = map[string]detailEndpoint{networkName(c): {}}
+	return d
+}
+
+// networkName is what the container's network is called.
+func networkName(c container.Config) string {
+	switch {
+	case c.Options.Network != "":
+		return c.Options.Network
+	case c.Plan.Namespaces.HostNetwork:
+		return "host"
+	}
+	return "none"
+}
+
+// driverName is the storage driver's; a bound directory has none.
+func driverName(r stage.Root) string {
+	if r.Driver == "dir" && strings.HasSuffix(r.Dir, "/rootfs") {
+		return string(rootfs.Copy)
+	}
+	return r.Driver
+}
+
+func newDetailState(info container.Info) detailState {
+	s := info.State
+	d := detailState{
+		Status: info.Status(), Running: info.Running, Paused: info.Running && s.Paused, Restarting: info.Running && s.Restarting,
+		OOMKilled: s.OOMKilled, Pid: s.Pid, ExitCode: s.ExitStatus, Error: s.Error,
+		StartedAt: s.Started.UTC().Format(time.RFC3339Nano), FinishedAt: s.Finished.UTC().Format(time.RFC3339Nano),
+	}
+	if s.Health != nil {
+		d.Health = &detailHealth{s.Health.Status, s.Health.FailingStreak, s.Health.Log}
+	}
+	return d
+}
+
+func newDetailHost(c container.Config) detailHost {
+	p := c.Plan
+	h := detailHost{
+		Binds: c.Options.Binds, NetworkMode: networkName(c), PortBindings: map[string][]struct{}{},
+		LogConfig:     detailLog{Type: c.Log.Driver, Config: logOptions(c.Log)},
+		RestartPolicy: detailRestart{c.Restart.Name, c.Restart.Limit}, AutoRemove: c.AutoRemove, CgroupnsMode: "private",
+		DNS: notNil(c.Options.DNS), DNSOptions: []string{}, DNSSearch: []string{}, ExtraHosts: c.Options.AddHost, GroupAdd: p.Process.Groups,
+		IpcMode: c.Options.Ipc, PidMode: c.Options.Pid, UTSMode: c.Options.Uts, UsernsMode: c.Options.Userns,
+		ReadonlyRootfs: p.ReadOnly, ShmSize: p.ShmSize, Runtime: "rbox", Devices: []detailDevice{}, Ulimits: []detailUlimit{},
+		MaskedPaths: p.Masked, ReadonlyPaths: p.Locked,
+	}
+	if h.RestartPolicy.Name == "" {
+		h.RestartPolicy.Name = "no"
+	}
+	if h.IpcMode == "" {
+		h.IpcMode = "private"
+	}
+	if p.Process.KeepGroups {
+		h.GroupAdd = append(slices.Clone(h.GroupAdd), "keep-groups")
+	}
+	if p.Process.Init {
+		h.Init = &p.Process.Init
+	}
+	for _, d := range p.Devices {
+		h.Devices = append(h.Devices, detailDevice{d.Source, d.Target, "rwm"})
+	}
+	for _, l := range p.Process.Rlimits {
+		h.Ulimits = append(h.Ulimits, detailUlimit{stage.RlimitName(l.Resource), int64(l.Hard), int64(l.Soft)})
+	}
+	for _, m := range p.Mounts {
+		if m.Type == "tmpfs" {
+			if h.Tmpfs == nil {
+				h.Tmpfs = map[string]string{}
+			}
+			h.Tmpfs[m.Target] = tmpfsOptions(m)
+		}
+	}
+	return h
+}
+
+func notNil(list []string) []string {
+	if list == nil {
+		return []string{}
+	}
+	return list
+}
+
+// tmpfsOptions are those of --tmpfs.
+func tmpfsOptions(m rootfs.Mount) string {
+	var o []string
+	if m.Size > 0 {
+		o = append(o, "size="+strconv.FormatInt(m.Size, 10))
+	}
+	if m.Mode != 0 {
+		o = append(o, "mode="+strconv.FormatUint(uint64(m.Mode), 8))
+	}
+	if m.Data != "" {
+		o = append(o, m.Data)
+	}
+	return strings.Join(o, ",")
+}
+
+func logOptions(l container.LogConfig) map[string]string {
+	o := map[string]string{}
+	if l.MaxSize > 0 {
+		o["max-size"] = strconv.FormatInt(l.MaxSize, 10)
+	}
+	if l.MaxFile > 0 {
+		o["max-file"] = strconv.Itoa(l.MaxFile)
+	}
+	return o
+}
+
+// newDetailGraph says where the container's files are. The merged tree is
+// mounted where only the container's processes see it: /proc leads there.
+func newDetailGraph(info container.Info) detailGraph {
+	r := info.Config.Plan.Root
+	g := detailGraph{Name: driverName(r), Data: map[string]string{}}
+	if len(r.Lowers) > 0 {
+		lowers := slices.Clone(r.Lowers)
+		slices.Reverse(lowers)
+		g.Data["LowerDir"], g.Data["UpperDir"], g.Data["WorkDir"] = strings.Join(lowers, ":"), r.Upper, r.Work
+	}
+	if r.Dir != "" {
+		g.Data["MergedDir"] = r.Dir
+	} else if info.State.Pid != 0 {
+		g.Data["MergedDir"] = "/proc/" + strconv.Itoa(info.State.Pid) + "/root"
+	}
+	return g
+}
+
+func newDetailConfig(app *App, c container.Config) detailConfig {
+	p := c.Plan.Process
+	d := detailConfig{
+		Hostname: c.Plan.Hostname, User: p.User, AttachStdin: c.StdinOnce, AttachStdout: true, AttachStderr: true,
+		Tty: p.Terminal, OpenStdin: c.OpenStdin, StdinOnce: c.StdinOnce, Env: notNil(p.Env), Cmd: c.Command, Healthcheck: c.Health,
+		Image: c.Image, WorkingDir: p.Cwd, Entrypoint: c.Entrypoint, Labels: c.Labels, Annotations: c.Annotations, StopSignal: c.StopSignal,
+		StopTimeout: &c.StopTimeout,
+	}
+	if len(c.Entrypoint)+len(c.Command) == 0 {
+		d.Cmd = p.Args
+	}
+	if d.Labels == nil {
+		d.Labels = map[string]string{}
+	}
+	if c.StopSignal == "" {
+		d.StopSignal = "SIGTERM"
+	}
+	if c.ImageID == "" {
+		return d
+	}
+	// What the image declares is not kept with the container: the image is, as
+	// long as the container is there.
+	if s, err := app.Images(); err == nil {
+		if m, err := s.Lookup(c.ImageID); err == nil {
+			d.ExposedPorts, d.Volumes = m.Config.Config.ExposedPorts, m.Config.Config.Volumes
+		}
+	}
+	return d
+}

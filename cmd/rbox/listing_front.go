@@ -1,0 +1,24 @@
+//go:build front
+
+package main
+
+import (
+	"io"
+
+	"rbox/userns/container"
+)
+
+// What takes templates, sizes or volumes is the whole's.
+
+func (*PsCmd) full(*App) error { return errBeyond }
+
+func printTemplate(io.Writer, string, []any) error { return errBeyond }
+
+func (*containerDetail) addSizes(*App, *container.Home, container.Info) error { return errBeyond }
+
+func inspectVolume(*App, string, string) (any, error) { return nil, errBeyond }
+
+// wholeOnly ends what the front cannot do, and isBeyond tells of that.
+func wholeOnly() error { return errBeyond }
+
+func isBeyond(err error) bool { return err == errBeyond }
