@@ -52,7 +52,7 @@ func (c *InspectCmd) Run(app *App) error {
 	failed := failures{app: app}
 	for _, name := range c.Names {
 		v, err := c.find(app, name)
-		if isBeyond(err) {
+		if errors.Is(err, errBeyond) {
 			return err
 		}
 		if err != nil {

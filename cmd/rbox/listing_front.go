@@ -18,7 +18,5 @@ func (*containerDetail) addSizes(*App, *container.Home, container.Info) error { 
 
 func inspectVolume(*App, string, string) (any, error) { return nil, errBeyond }
 
-// wholeOnly ends what the front cannot do, and isBeyond tells of that.
+// wholeOnly ends what the front cannot do.
 func wholeOnly() error { return errBeyond }
-
-func isBeyond(err error) bool { return err == errBeyond }

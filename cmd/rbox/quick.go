@@ -28,6 +28,10 @@ func quickCommand(word string) command {
 		return new(AttachCmd)
 	case "wait":
 		return new(WaitCmd)
+	case "ps", "list", "ls":
+		return new(PsCmd)
+	case "inspect":
+		return new(InspectCmd)
 	}
 	return nil
 }

@@ -9,9 +9,8 @@ import (
 	"rbox/userns/container"
 )
 
-// wholeOnly and isBeyond are for the front.
-func wholeOnly() error    { return nil }
-func isBeyond(error) bool { return false }
+// wholeOnly is for the front.
+func wholeOnly() error { return nil }
 
 // inspectVolume returns Docker's answer about a volume.
 func inspectVolume(app *App, kind, name string) (any, error) {
