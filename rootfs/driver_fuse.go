@@ -22,7 +22,7 @@ type FuseMount struct {
 }
 
 // MountFuse mounts lowers, lowest first, with the writable directory upper on
-// target, by the program fuse-overlayfs of $PATH. The program runs as our
+// target, by the program fuse-overlayfs of $PATH. Without upper it is read-only. The program runs as our
 // child and is killed with the thread that called: call it on one that lives as
 // long as the mount (runtime.LockOSThread). It holds our mount namespace, so
 // end it by Unmount. Its errors are told in its own words.
@@ -115,7 +115,9 @@ func fuseOptions(lowers []string, upper, work string, extra []string) string {
 			b.WriteByte(':')
 		}
 	}
-	b.WriteString(",upperdir=" + escapeOverlay(upper) + ",workdir=" + escapeOverlay(work))
+	if upper != "" {
+		b.WriteString(",upperdir=" + escapeOverlay(upper) + ",workdir=" + escapeOverlay(work))
+	}
 	for _, o := range extra {
 		b.WriteString("," + o)
 	}

@@ -15,7 +15,7 @@ import (
 
 // ImportCmd makes an image from the archive of a root file system.
 type ImportCmd struct {
-	Change   []string `short:"c" sep:"none" placeholder:"INSTRUCTION" help:"Apply a line of a Dockerfile to the image: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR."`
+	Change   []string `short:"c" sep:"none" placeholder:"INSTRUCTION" help:"Apply a line of a Dockerfile to the image: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME or WORKDIR."`
 	Message  string   `short:"m" help:"Message for the image's history."`
 	Platform string   `placeholder:"OS/ARCH" help:"Platform of the files, if it is not this machine's."`
 	Quiet    bool     `short:"q" help:"Accepted for compatibility: only the image's id is printed."`

@@ -35,6 +35,10 @@ type grammar struct {
 	Ps         PsCmd         `cmd:"" group:"Containers" aliases:"list,ls" help:"List containers."`
 	Rm         RmCmd         `cmd:"" group:"Containers" help:"Remove containers."`
 	Inspect    InspectCmd    `cmd:"" group:"Containers" help:"Show all about containers, images and volumes, as JSON."`
+	Cp         CpCmd         `cmd:"" group:"Containers" help:"Copy files between a container and here."`
+	Diff       DiffCmd       `cmd:"" group:"Containers" help:"Show what a container has changed in its image's files."`
+	Export     ExportCmd     `cmd:"" group:"Containers" help:"Write a container's files to an archive."`
+	Commit     CommitCmd     `cmd:"" group:"Containers" help:"Make an image of what a container has changed."`
 	Pull       PullCmd       `cmd:"" group:"Images" help:"Get images from a registry."`
 	Images     ImagesCmd     `cmd:"" group:"Images" help:"List images."`
 	Rmi        RmiCmd        `cmd:"" group:"Images" help:"Remove images."`
@@ -98,6 +102,8 @@ func main() {
 		os.Exit(probeMain(os.Args[1:]))
 	case unpackName:
 		os.Exit(unpackMain())
+	case filesName:
+		os.Exit(filesMain())
 	}
 	os.Exit(run(newApp(), os.Args[1:]))
 }

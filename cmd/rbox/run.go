@@ -255,7 +255,7 @@ func containerIDs(home *container.Home, outer *userns.Outer, hostNetwork bool, u
 		n.UIDs, n.GIDs = nested.UIDs, nested.GIDs
 		n.kept = &struct{ uid, gid uint32 }{uid, gid}
 		if !n.Single {
-			n.key = fmt.Sprintf("%s-keep-%d-%d", n.key, uid, gid)
+			n.key = keepKey(n.key, uid, gid)
 		}
 	case mode == "container" && of != "":
 		id, err := home.Find(of)

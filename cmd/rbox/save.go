@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"slices"
@@ -80,27 +79,7 @@ func saveTo(ctx context.Context, s *store.Store, w io.Writer, format store.Forma
 	return b.Flush()
 }
 
-// saveFile writes name, complete or not at all, if it is a file: else, such as
-// a pipe, straight to it.
+// saveFile writes name, complete or not at all.
 func saveFile(ctx context.Context, s *store.Store, name string, format store.Format, images []*store.Image) error {
-	if st, err := os.Stat(name); err == nil && !st.Mode().IsRegular() {
-		f, err := os.OpenFile(name, os.O_WRONLY, 0)
-		if err != nil {
-			return err
-		}
-		return errors.Join(saveTo(ctx, s, f, format, images), f.Close())
-	}
-	temp, err := os.OpenFile(fmt.Sprintf("%s.rbox-%d", name, os.Getpid()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	if err != nil {
-		return err
-	}
-	defer os.Remove(temp.Name())
-	err = saveTo(ctx, s, temp, format, images)
-	if cerr := temp.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(temp.Name(), name)
-	}
-	return err
+	return writeFile(name, func(f *os.File) error { return saveTo(ctx, s, f, format, images) })
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"rbox/idmap"
 	"rbox/rootfs/layer"
 	"rbox/rootfs/store"
@@ -19,3 +21,6 @@ func layerIDs(maps []idmap.Mapping) (ranges []layer.IDRange) {
 	}
 	return ranges
 }
+
+// keepKey is the key of layers unpacked for --userns keep-id, where key is that of others.
+func keepKey(key string, uid, gid uint32) string { return fmt.Sprintf("%s-keep-%d-%d", key, uid, gid) }

@@ -170,23 +170,10 @@ func wrap(name string, err error) error {
 
 // directory copies the union of base in from, as far down as they are directories.
 func (c *copier) directory(to int, from []source, base, name string) error {
-	var versions []source
-	defer func() { closeAll(versions) }()
-	for _, s := range from {
-		fd, err := openat(s.fd, base, dirFlags, 0)
-		if err == unix.ENOENT && !hasMark(s.fd, base) {
-			continue
-		}
-		if err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP {
-			break // a deletion, or a file
-		}
-		if err != nil {
-			return wrap(name, err)
-		}
-		versions = append(versions, source{fd, s.layer})
-		if hasMark(s.fd, base) {
-			break
-		}
+	list, err := versions(from, base)
+	defer func() { closeAll(list) }()
+	if err != nil {
+		return wrap(name, err)
 	}
 	if err := unix.Mkdirat(to, base, 0o700); err != nil {
 		return wrap(name, err)
@@ -196,7 +183,29 @@ func (c *copier) directory(to int, from []source, base, name string) error {
 		return wrap(name, err)
 	}
 	defer unix.Close(sub)
-	return c.merge(sub, versions, name)
+	return c.merge(sub, list, name)
+}
+
+// versions opens the directories base in from, as far down as they are
+// directories. The caller closes them, even after an error.
+func versions(from []source, base string) (list []source, err error) {
+	for _, s := range from {
+		fd, err := openat(s.fd, base, dirFlags, 0)
+		if err == unix.ENOENT && !hasMark(s.fd, base) {
+			continue
+		}
+		if err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP {
+			break // a deletion, or a file
+		}
+		if err != nil {
+			return list, err
+		}
+		list = append(list, source{fd, s.layer})
+		if hasMark(s.fd, base) {
+			break
+		}
+	}
+	return list, nil
 }
 
 // hasMark says that dir holds the archive's own mark of base as deleted below.

@@ -235,7 +235,7 @@ func (e *ChangeError) Error() string { return fmt.Sprintf("change %q: %s", e.Lin
 
 // Hint is what the user can do.
 func (e *ChangeError) Hint() string {
-	return "changes are lines of a Dockerfile: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR"
+	return "changes are lines of a Dockerfile: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME, WORKDIR"
 }
 
 // applyChange changes c by one line in the form of a Dockerfile's, "CMD
@@ -257,6 +257,14 @@ func applyChange(c *image.ContainerConfig, line string) error {
 		c.WorkingDir = rest
 	case "STOPSIGNAL":
 		c.StopSignal = rest
+	case "ONBUILD":
+		c.OnBuild = append(c.OnBuild, rest)
+	case "HEALTHCHECK":
+		h, err := healthcheck(rest)
+		if err != nil {
+			return fail(err.Error())
+		}
+		c.Healthcheck = h
 	case "ENV":
 		return eachPair(line, rest, func(key, value string) {
 			c.Env = setEnv(c.Env, key, value)
