@@ -21,7 +21,7 @@ type CommitCmd struct {
 	Author    string   `short:"a" placeholder:"AUTHOR" help:"Author, for the image's history."`
 	Change    []string `short:"c" sep:"none" placeholder:"INSTRUCTION" help:"Apply a line of a Dockerfile to the image: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME or WORKDIR."`
 	Message   string   `short:"m" placeholder:"TEXT" help:"Message for the image's history."`
-	Pause     bool     `short:"p" negatable:"" default:"true" help:"Accepted for compatibility: the container is not paused."`
+	Pause     bool     `short:"p" negatable:"" default:"true" help:"Pause a running container meanwhile, where this host can."`
 	Quiet     bool     `short:"q" help:"Accepted for compatibility: only the image's id is printed."`
 	Container string   `arg:"" name:"CONTAINER" help:"Name or id."`
 	Name      string   `arg:"" optional:"" name:"IMAGE[:TAG]" help:"Name of the image."`
@@ -53,8 +53,27 @@ func (c *CommitCmd) Run(app *App) error {
 	if err != nil {
 		return orInterrupted(ctx, err)
 	}
+	container.Record(files.home, files.info, "commit", map[string]string{"comment": c.Message, "imageID": string(m.ID), "imageRef": c.Name})
 	_, err = fmt.Fprintln(app.Stdout, m.ID)
 	return err
+}
+
+// pause freezes the container if it runs and that is possible here.
+func (c *CommitCmd) pause(files *containerFiles) (thaw func()) {
+	if !c.Pause || !files.info.Running || files.info.State.Paused {
+		return func() {}
+	}
+	client, err := files.home.Dial(files.info.Config.ID)
+	if err != nil {
+		return func() {}
+	}
+	frozen := client.Pause(true) == nil
+	return func() {
+		if frozen {
+			client.Pause(false)
+		}
+		client.Close()
+	}
 }
 
 func (c *CommitCmd) commit(ctx context.Context, app *App, files *containerFiles, o store.CommitOptions) (*store.Image, error) {
@@ -73,6 +92,7 @@ func (c *CommitCmd) commit(ctx context.Context, app *App, files *containerFiles,
 		return nil, err
 	}
 	defer r.Close()
+	defer c.pause(files)()
 	err = files.start(ctx, nil, w)
 	w.Close()
 	if err != nil {

@@ -108,7 +108,7 @@ func (c *CpCmd) in(ctx context.Context, app *App, name, src, dst string) error {
 		if err := files.start(ctx, in, nil); err != nil {
 			return err
 		}
-		return files.end()
+		return files.finish("copy")
 	}
 	local, err := openSource(src, c.FollowLink)
 	if err != nil {
@@ -139,7 +139,7 @@ func (c *CpCmd) in(ctx context.Context, app *App, name, src, dst string) error {
 		return sent // the process is killed before it takes the cut for the end
 	}
 	w.Close()
-	if err := files.end(); err != nil {
+	if err := files.finish("copy"); err != nil {
 		return err
 	}
 	c.tell(app, a.Bytes, name+":"+dst)
@@ -222,7 +222,7 @@ func (c *CpCmd) out(ctx context.Context, app *App, name, src, dst string) error 
 		if err := files.start(ctx, nil, os.Stdout); err != nil {
 			return err
 		}
-		return files.end()
+		return files.finish("copy")
 	}
 	r, w, err := archivePipe()
 	if err != nil {
@@ -260,7 +260,7 @@ func (c *CpCmd) receive(ctx context.Context, app *App, files *containerFiles, r 
 	res, err := layer.Extract(ctx, layer.Folder(target.Fd()), r, layer.ExtractOptions{
 		Rename: renaming(string(ready.Name), name), NoSetID: !c.Archive, Notice: app.Notice,
 	})
-	if failed := files.end(); failed != nil {
+	if failed := files.finish("copy"); failed != nil {
 		return 0, failed // and that is why the archive was cut off
 	}
 	return res.Bytes, err

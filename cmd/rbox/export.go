@@ -40,13 +40,13 @@ func (c *ExportCmd) export(ctx context.Context, files *containerFiles) error {
 		if err := files.start(ctx, nil, os.Stdout); err != nil {
 			return err
 		}
-		return files.end()
+		return files.finish("export")
 	}
 	return writeFile(c.Output, func(f *os.File) error {
 		if err := files.start(ctx, nil, f); err != nil {
 			return err
 		}
-		return files.end()
+		return files.finish("export")
 	})
 }
 

@@ -19,6 +19,7 @@ import (
 	"rbox/idmap"
 	"rbox/rootfs"
 	"rbox/rootfs/layer"
+	"rbox/rootfs/volume"
 	"rbox/userns/container"
 	"rbox/userns/stage"
 )
@@ -42,6 +43,7 @@ type filesJob struct {
 	Binds     []rootfs.Mount // to be mounted on Root
 	Scratch   string         // where
 	ReadOnly  bool           // the container's root
+	Unused    bool           // it never ran
 
 	UIDs, GIDs []idmap.Mapping // the container's ids → ours
 	Single     bool
@@ -161,12 +163,36 @@ func (s *filesServer) open() (err error) {
 		s.bind()
 		return nil
 	}
+	if err := s.readMaps(); err != nil {
+		return err
+	}
+	s.tree.UID, s.tree.GID = int(outsideID(s.UIDs, 0)), int(outsideID(s.GIDs, 0))
 	if !(container.State{Pid: s.Pid, StartTime: s.StartTime, BootID: container.BootID()}).Alive() {
 		return fmt.Errorf("container %s has just ended", s.Name)
 	}
 	// It changes its tree under our hands: without openat2 it could lead us out.
 	if _, err := unix.Openat2(unix.AT_FDCWD, "/", &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC}); err == unix.ENOSYS {
 		return &adviceError{errors.New("the files of a running container take Linux 5.6 (openat2)"), "let it end first"}
+	}
+	return nil
+}
+
+// readMaps finds the ids that a running container has: they are granted anew
+// at each start.
+func (s *filesServer) readMaps() error {
+	for file, maps := range map[string]*[]idmap.Mapping{"uid_map": &s.UIDs, "gid_map": &s.GIDs} {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", s.Pid, file))
+		if err != nil {
+			return err
+		}
+		*maps = nil
+		for line := range strings.Lines(string(text)) {
+			var m idmap.Mapping
+			if _, err := fmt.Sscan(line, &m.Inside, &m.Outside, &m.Count); err != nil {
+				return fmt.Errorf("%s of process %d: %w", file, s.Pid, err)
+			}
+			*maps = append(*maps, m)
+		}
 	}
 	return nil
 }
@@ -212,6 +238,12 @@ func (s *filesServer) mount() error {
 // mount point may never have been made.
 func (s *filesServer) bind() {
 	for _, m := range s.Binds {
+		if s.Unused && m.Type == "volume" && !m.NoCopy {
+			// As at the container's start, which would do it no more.
+			if err := volume.Fill(s.tree, volume.FolderOf(m.Source), m.Target, true); err != nil {
+				s.notice(err.Error())
+			}
+		}
 		if err := s.tree.Mount(m); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EROFS) {
 			s.notice(err.Error())
 		}

@@ -26,7 +26,9 @@ type containerFiles struct {
 	info  container.Info
 	job   filesJob
 	image *store.Image // nil for a container of a directory
-	locks []*os.File   // of the container and its image: the process has them too
+	locks []*os.File   // of the image: the process has them too
+
+	folder *container.Folder // locked, if its files are changed while it does not run
 
 	cmd     *userns.Cmd
 	answers *json.Decoder
@@ -50,7 +52,7 @@ func openFiles(ctx context.Context, app *App, name, op string) (*containerFiles,
 	}
 	p := &c.info.Config.Plan
 	c.job = filesJob{
-		Op: op, Name: name, Root: p.Root, Scratch: home.Scratch(), ReadOnly: p.ReadOnly,
+		Op: op, Name: name, Root: p.Root, Scratch: home.Scratch(), ReadOnly: p.ReadOnly, Unused: c.info.State.Started.IsZero(),
 		UIDs: p.Namespaces.UIDs, GIDs: p.Namespaces.GIDs, Single: p.Namespaces.Single,
 	}
 	copies := op == "get" || op == "put"
@@ -60,17 +62,15 @@ func openFiles(ctx context.Context, app *App, name, op string) (*containerFiles,
 	}
 	if copies {
 		for _, m := range p.Mounts {
-			if m.Type == "bind" {
+			if m.Type == "bind" || m.Type == "volume" {
 				c.job.Binds = append(c.job.Binds, m)
 			}
 		}
 	}
 	if op == "put" {
-		lock, err := home.Hold(ctx, id)
-		if err != nil {
+		if c.folder, _, err = home.Reopen(id); err != nil {
 			return nil, err
 		}
-		c.locks = append(c.locks, lock)
 	}
 	c.job.Diff = c.diffOptions()
 	if err := c.lowers(ctx); err != nil {
@@ -129,6 +129,9 @@ func (c *containerFiles) close() {
 		if f != nil {
 			f.Close()
 		}
+	}
+	if c.folder != nil {
+		c.folder.Close()
 	}
 }
 
@@ -201,6 +204,15 @@ func (c *containerFiles) end() error {
 			return err
 		}
 	}
+}
+
+// finish waits for the last answer and writes down as an event what was done.
+func (c *containerFiles) finish(action string) error {
+	err := c.end()
+	if err == nil {
+		container.Record(c.home, c.info, action, nil)
+	}
+	return err
 }
 
 // stop ends the process, whatever it does, and frees what it had.

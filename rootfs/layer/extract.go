@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path"
 	"strconv"
 	"strings"
@@ -461,18 +462,18 @@ func (x *extractor) copyFile(from int, old string, dir int, base string) error {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return unix.EXDEV
 	}
-	src, err := reopen(p, unix.O_RDONLY|unix.O_NONBLOCK)
+	fd, err := reopen(p, unix.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(src)
+	src := os.NewFile(uintptr(fd), old)
+	defer src.Close()
 	dst, err := openat(dir, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(dst)
-	c := &copier{ctx: x.ctx, buf: x.buf, noReflink: true}
-	if err := c.content(dst, src); err != nil {
+	if err := x.write(dst, 0, src, false); err != nil {
 		return err
 	}
 	if x.Chown && !x.Single {
