@@ -12,9 +12,10 @@ import (
 	"os/exec"
 	"strings"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
+
+	"rbox/rootfs/layer/inflate"
 )
 
 // magics are the first bytes of each format.
@@ -70,7 +71,8 @@ func Decompress(r io.Reader) (io.ReadCloser, Compression, error) {
 func (c Compression) open(br *bufio.Reader) (io.ReadCloser, error) {
 	switch c {
 	case Gzip:
-		return gzip.NewReader(br)
+		z, err := inflate.NewReader(br)
+		return io.NopCloser(z), err
 	case Zstd:
 		d, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1),
 			zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(zstdWindow))

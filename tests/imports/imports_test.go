@@ -23,7 +23,7 @@ var mayImport = map[string][]string{
 	"userns/stage":     {"userns", "userns/confine", "idmap", "rootfs"}, // whose types a plan is made of
 	"rootfs/store":     {"rootfs", "rootfs/image", "rootfs/layer", "idmap"},
 	"rootfs/registry":  {"rootfs", "rootfs/image"},
-	"rootfs/layer":     {"rootfs", "rootfs/image", "rootfs/filecopy"},
+	"rootfs/layer":     {"rootfs", "rootfs/image", "rootfs/filecopy", "rootfs/layer/inflate"},
 	"rootfs/volume":    {"rootfs", "rootfs/filecopy"},
 
 	"userns/container/events": {"userns/container/logfile"}, // which follows files
