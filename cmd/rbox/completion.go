@@ -63,6 +63,7 @@ const (
 	valueFiles      valueKind = "files"
 	valueImages     valueKind = "images"
 	valueContainers valueKind = "containers"
+	valueVolumes    valueKind = "volumes"
 	valuePrograms   valueKind = "programs"
 )
 
@@ -124,6 +125,8 @@ func valueCompletion(v *kong.Value, placeholder string) completionValue {
 		c.kind = valueImages
 	case what == "CONTAINER":
 		c.kind = valueContainers
+	case what == "VOLUME":
+		c.kind = valueVolumes
 	case what == "COMMAND" && v.Passthrough:
 		c.kind = valuePrograms
 	}

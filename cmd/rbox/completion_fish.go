@@ -63,6 +63,8 @@ func fishValue(v completionValue) string {
 		return " -f -a '(__rbox_images)'"
 	case valueContainers:
 		return " -f -a '(__rbox_containers)'"
+	case valueVolumes:
+		return " -f -a '(__rbox_volumes)'"
 	case valuePrograms:
 		return " -f -a '(__fish_complete_subcommand)'"
 	}

@@ -48,6 +48,7 @@ const fakeRbox = `#!/bin/sh
 case "$*" in
 "images --format {{.Repository}}:{{.Tag}}") printf '%s\n' alpine:latest alpine:3.20 localhost:5000/tool:v1 '<none>:<none>' ;;
 images*) printf '%s\n' alpine alpine:3.20 localhost:5000/tool:v1 '<none>' ;;
+'volume ls -q') printf '%s\n' data database ;;
 ps*) printf '%s\n' 'CONTAINER ID   IMAGE   NAMES' 'a1b2   alpine   calm_gull_1' 'c3d4   alpine   web' ;;
 esac
 `
@@ -84,6 +85,7 @@ func TestBashCompletion(t *testing.T) {
 		"several images":        {"rbox rmi alpine:3.20 loc", "localhost:5000/tool:v1"},
 		"container":             {"rbox rm w", "web"},
 		"another container":     {"rbox rm web ca", "calm_gull_1"},
+		"a volume":              {"rbox volume rm data da", "data database"},
 		"file":                  {"rbox run --env-file ", "<-o default>"},
 		"volume":                {"rbox run -v ./da", "<-o default>"},
 		"volume's target":       {"rbox run -v ./data:/m", ""},

@@ -101,6 +101,8 @@ func zshAction(v completionValue) string {
 		return "_rbox_images"
 	case valueContainers:
 		return "_rbox_containers"
+	case valueVolumes:
+		return "_rbox_volumes"
 	case valuePrograms:
 		return "_command_names -e"
 	}

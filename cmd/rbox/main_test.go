@@ -62,6 +62,7 @@ func TestGrammarFor(t *testing.T) {
 		"image":   "ls",
 		"login":   "-u kim registry",
 		"logout":  "registry",
+		"volume":  "ls",
 		"unshare": "sh -c x",
 		"doctor":  "--format json",
 		"version": "",

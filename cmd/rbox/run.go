@@ -61,7 +61,7 @@ type createFlags struct {
 	GroupAdd   []string `group:"Program" sep:"none" help:"Add supplementary groups; keep-groups keeps yours." placeholder:"GROUP"`
 
 	Volume   []string `group:"Files" short:"v" sep:"none" help:"Mount a volume by its name, or bind a file or directory; :ro after it makes it read-only. TARGET alone is a new volume." placeholder:"SOURCE:TARGET"`
-	Mount    []string `group:"Files" sep:"none" help:"Mount: type=bind,source=…,target=…[,readonly], type=volume,source=…,target=…[,readonly][,volume-nocopy] or type=tmpfs,target=…[,tmpfs-size=…]." placeholder:"SPEC"`
+	Mount    []string `group:"Files" sep:"none" help:"Mount: type=bind,source=…,target=…[,readonly], type=volume,source=…,target=…[,volume-nocopy] or type=tmpfs,target=…[,tmpfs-size=…]." placeholder:"SPEC"`
 	Tmpfs    []string `group:"Files" sep:"none" help:"Mount an empty tmpfs; :size=SIZE,mode=MODE and other options may follow." placeholder:"TARGET"`
 	Device   []string `group:"Files" sep:"none" help:"Bind a device node of this host." placeholder:"SOURCE[:TARGET]"`
 	ReadOnly bool     `group:"Files" help:"Make the root file system read-only."`

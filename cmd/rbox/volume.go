@@ -52,8 +52,12 @@ func (c *VolumeCreateCmd) Run(app *App) error {
 	if v.Options, v.Device, err = volumeOptions(c.Opt); err != nil {
 		return err
 	}
-	if _, err := app.Volumes().Create(v); err != nil {
+	made, err := app.Volumes().Create(v)
+	if err != nil {
 		return err
+	}
+	if made {
+		app.volumeEvent("create", v.Name)
 	}
 	_, err = fmt.Fprintln(app.Stdout, v.Name)
 	return err
@@ -440,6 +444,7 @@ func (r *volumeRemover) remove(name string) error {
 	if err != nil {
 		return err
 	}
+	r.app.volumeEvent("destroy", name)
 	return r.client.Remove(context.Background(), dir)
 }
 
@@ -460,6 +465,7 @@ func (r *volumeRemover) removeSized(v volume.Volume) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	r.app.volumeEvent("destroy", v.Name)
 	size, err := r.client.Size(context.Background(), filepath.Join(dir, filepath.Base(r.store.Mountpoint(v.Name))))
 	if err != nil {
 		r.app.Notice(err.Error())

@@ -8,6 +8,7 @@ import (
 	"rbox/rootfs"
 	"rbox/rootfs/volume"
 	"rbox/userns/container"
+	"rbox/userns/container/events"
 )
 
 // Volumes is where volumes are kept.
@@ -31,9 +32,12 @@ func (a *App) makeVolumes(f *container.Folder, mounts []rootfs.Mount) (uses []co
 		if v.Anonymous {
 			f.Volumes = append(f.Volumes, volume.FolderOf(m.Source))
 		}
-		hold, _, err := store.Use(v)
+		hold, made, err := store.Use(v)
 		if err != nil {
 			return uses, fmt.Errorf("volume %s: %w", v.Name, err)
+		}
+		if made {
+			a.volumeEvent("create", v.Name)
 		}
 		a.held = append(a.held, hold)
 		uses = append(uses, container.VolumeUse{Name: v.Name, Target: m.Target, Anonymous: v.Anonymous})
@@ -47,4 +51,12 @@ func (a *App) letVolumesGo() {
 		hold.Close()
 	}
 	a.held = nil
+}
+
+// volumeEvent records what happened to a volume; that this fails is no reason
+// to fail anything else.
+func (a *App) volumeEvent(action, name string) {
+	if home, err := a.Home(); err == nil {
+		events.Append(home.Dir, events.Event{Type: "volume", Action: action, ID: name, Attributes: map[string]string{"driver": "local"}})
+	}
 }

@@ -22,6 +22,7 @@ _rbox_offer() {
             names+=${name##* }$'\n'
         done < <("$program" ps -a 2>/dev/null | tail -n +2)
         ;;
+    volumes) names=$("$program" volume ls -q 2>/dev/null) ;;
     esac
     for name in $names; do
         [[ $name != "$typed"* || $name == '<none>'* ]] || COMPREPLY+=("$name")

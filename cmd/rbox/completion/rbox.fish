@@ -16,3 +16,7 @@ end
 function __rbox_containers
     rbox ps -a 2>/dev/null | tail -n +2 | string match -r '\S+$'
 end
+
+function __rbox_volumes
+    rbox volume ls -q 2>/dev/null
+end

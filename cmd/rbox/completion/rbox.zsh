@@ -10,6 +10,10 @@ _rbox_containers() {
     compadd -- ${${lines[2,-1]}##* }
 }
 
+_rbox_volumes() {
+    compadd -- ${(f)"$(_call_program volumes rbox volume ls -q 2>/dev/null)"}
+}
+
 if [[ $funcstack[1] == _rbox ]]; then
     _rbox "$@"
 else
