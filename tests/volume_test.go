@@ -338,3 +338,36 @@ func TestVolumesAtOnce(t *testing.T) {
 	b.must("volume", "prune", "-af")
 	b.wantVolumes()
 }
+
+// A container that starts again finds its volumes as it left them.
+func TestVolumeStartedAgain(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, noImage)
+	b.load("data:latest", withData(t, v1.Config{Cmd: []string{"sh"}, Volumes: map[string]struct{}{"/data/sub": {}}}))
+	b.must("create", "--name", "again", "-v", "vol:/data", "data", "sh", "-c", "ls /data | wc -l; rm -rf /data/* 2>/dev/null; touch /data/sub/x; ls /data/sub")
+	b.must("volume", "rm", "-f", "nosuch")
+	want{status: 125, stderr: "in use"}.check(t, b.rbox("volume", "rm", "vol"))
+	want{stdout: "4\nx\n"}.check(t, b.rbox("start", "-a", "again"))
+	want{stdout: "1\nx\n"}.check(t, b.rbox("start", "-a", "again"))
+	b.must("rm", "again")
+	if all := b.volumes(); len(all) != 2 {
+		t.Errorf("after rm: %q", all)
+	}
+	b.must("volume", "prune", "-af")
+}
+
+func TestVolumesInTheBackground(t *testing.T) {
+	t.Parallel()
+	b := newBox(t)
+	for _, end := range [][]string{{"stop", "-t", "0"}, {"kill"}, {"rm", "-f"}} {
+		b.must("run", "-d", "--rm", "--name", "back", "-v", "named:/named", "-v", "/anon", "alpine", "sleep", "1000")
+		want{status: 125, stderr: "in use"}.check(t, b.rbox("volume", "rm", "named"))
+		b.must(append(end, "back")...)
+		if !eventually(10*time.Second, func() bool { return slices.Equal(b.volumes(), []string{"named"}) }) {
+			t.Errorf("after %q: %q", end, b.volumes())
+		}
+		if !eventually(10*time.Second, func() bool { return b.rbox("volume", "rm", "named").status == 0 }) {
+			t.Errorf("after %q: still in use", end)
+		}
+	}
+}
