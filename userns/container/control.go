@@ -123,6 +123,9 @@ func (m *monitor) answer(c *client, msg message, files []*os.File) {
 	}
 	if msg.Signal != 0 {
 		err = m.signal(c, unix.Signal(msg.Signal))
+		if msg.Stop && err == errNotRunning { // it was resting
+			err = nil
+		}
 	}
 	if msg.Rename != "" {
 		err = m.rename(msg.Rename)
