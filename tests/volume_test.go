@@ -142,7 +142,7 @@ func TestVolumeFirstUse(t *testing.T) {
 		flags   []string
 		want    string
 	}{
-		"overlay":        {want: all},
+		"overlay": {want: all},
 		// fuse-overlayfs does not show that files of an image are linked.
 		"fuse-overlayfs": {options: []boxOption{withEnv("RBOX_STORAGE_DRIVER=fuse-overlayfs")}, want: strings.ReplaceAll(all, "640 2", "640 1")},
 		"copy":           {options: []boxOption{withEnv("RBOX_STORAGE_DRIVER=copy")}, want: all},
@@ -195,7 +195,7 @@ func TestVolumeWithoutContent(t *testing.T) {
 		"in a volume":                  {[]string{"-v", "a5:/a/b", "-v", "a6:/a"}, "touch /a/6 /a/b/5; ls /a /a/b", want{stdout: "/a:\n6\nb\n\n/a/b:\n5\n"}},
 		"two targets":                  {[]string{"-v", "a7:/x", "-v", "a7:/y"}, "touch /x/f && ls /y", want{stdout: "f\n"}},
 		"of a directory":               {[]string{"-v", "mine:/etc"}, "ls /etc", want{match: `(?m)^kept$`}},
-		"from the flag, later wins":    {[]string{"--tmpfs", "/t", "-v", "a8:/u", "--mount", "type=tmpfs,dst=/u"}, "grep -c ' /u tmpfs ' /proc/mounts", want{stdout: "1\n"}},
+		"under another mount":          {[]string{"--tmpfs", "/t", "-v", "a8:/u", "--mount", "type=tmpfs,dst=/u"}, "grep -c ' /u tmpfs ' /proc/mounts", want{stdout: "1\n"}},
 		"a name that is none":          {[]string{"-v", "x:/x"}, "true", want{status: 125, stderr: "too short"}},
 		"a directory taken for a name": {[]string{"--mount", "source=./app,target=/app"}, "true", want{status: 125, stderr: "type=bind"}},
 	} {

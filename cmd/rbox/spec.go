@@ -250,16 +250,17 @@ func (c *RunCmd) mounts(from *base) ([]rootfs.Mount, error) {
 			all = append(all, rootfs.Mount{Type: "volume", Target: target})
 		}
 	}
-	for flag, kind := range map[string]struct {
+	for _, kind := range []struct {
+		flag  string
 		specs []string
 		parse func(string) (rootfs.Mount, error)
 	}{
-		"--volume": {c.Volume, parseVolume}, "--mount": {c.Mount, parseMount}, "--tmpfs": {c.Tmpfs, parseTmpfs},
+		{"--volume", c.Volume, parseVolume}, {"--mount", c.Mount, parseMount}, {"--tmpfs", c.Tmpfs, parseTmpfs},
 	} {
 		for _, spec := range kind.specs {
 			m, err := kind.parse(spec)
 			if err != nil {
-				return nil, fmt.Errorf("%s %s: %w", flag, spec, err)
+				return nil, fmt.Errorf("%s %s: %w", kind.flag, spec, err)
 			}
 			m.NoCopy = m.NoCopy || m.Type == "volume" && from.image == hostImage
 			all = append(all, m)
