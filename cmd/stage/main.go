@@ -43,10 +43,10 @@ func run(args []string) error {
 		return container.MonitorMain(args[2])
 	case args[0] == "rbox-probe" && len(args) == 3:
 		return container.ProbeMain(args[1], args[2])
-	case args[0] == "rbox-remove" && len(args) == 3:
-		return container.RemoveMain(args[1], args[2], false)
-	case args[0] == "rbox-remove-running" && len(args) == 3:
-		return container.RemoveMain(args[1], args[2], true)
+	case args[0] == "rbox-remove" && len(args) > 2:
+		return container.RemoveMain(args[1], args[2:], false)
+	case args[0] == "rbox-remove-running" && len(args) > 2:
+		return container.RemoveMain(args[1], args[2:], true)
 	case args[0] == "rbox-init" && len(args) > 2:
 		listening, err := strconv.Atoi(args[1])
 		if err != nil {

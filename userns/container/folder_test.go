@@ -152,7 +152,7 @@ func TestUnborn(t *testing.T) {
 	}
 	f.config.Close() // its maker was killed
 	if dead := h.Dead(); len(dead) == 1 {
-		if err := RemoveMain(h.Dir, dead[0], false); err != nil {
+		if err := h.removeWhole(dead[0], false); err != nil {
 			t.Error(err)
 		}
 	} else if err := os.Chtimes(f.Unborn, time.Time{}, time.Now().Add(-2*makingTime)); err != nil || len(h.Dead()) != 1 {
@@ -344,11 +344,14 @@ func TestRemoveMain(t *testing.T) {
 	if err := os.MkdirAll(half, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := RemoveMain(h.Dir, "running", false); err == nil || !strings.Contains(err.Error(), "is running") {
+	if err := writeState(running.Dir, State{Pid: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.removeWhole("running", false); err == nil || !strings.Contains(err.Error(), "is running") {
 		t.Errorf("a running one: %v", err)
 	}
 	for _, id := range []string{"ended", doomed + "half"} {
-		if err := RemoveMain(h.Dir, id, false); err != nil {
+		if err := h.removeWhole(id, false); err != nil {
 			t.Errorf("%s: %v", id, err)
 		}
 	}

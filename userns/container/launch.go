@@ -1,11 +1,13 @@
 package container
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -176,15 +178,51 @@ func Sweep(h *Home, outer *userns.Outer, stage string) error {
 // Remove deletes the container id. One that runs is an error, or is killed if
 // force is set.
 func Remove(h *Home, outer *userns.Outer, stage, id string, force bool) error {
+	var failed error
+	err := RemoveAll(h, outer, stage, []string{id}, force, func(_ string, err error) { failed = err })
+	return errors.Join(err, failed)
+}
+
+// RemoveAll is Remove of many, several at a time. It calls done for each, as
+// soon as it is removed or cannot be.
+func RemoveAll(h *Home, outer *userns.Outer, stage string, ids []string, force bool, done func(id string, err error)) error {
+	const atOnce = 1000 // of 64 digits: far below what one command line takes
+	for len(ids) > atOnce {
+		if err := RemoveAll(h, outer, stage, ids[:atOnce], force, done); err != nil {
+			return err
+		}
+		ids = ids[atOnce:]
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
 	cmd := outer.Command(stage)
-	cmd.Args = []string{"rbox-remove", h.Dir, id}
+	cmd.Args = append([]string{"rbox-remove", h.Dir}, ids...)
 	if force {
 		cmd.Args[0] = "rbox-remove-running"
 	}
-	cmd.Stderr = os.Stderr
-	status, err := cmd.Run()
-	if err == nil && status != 0 {
-		err = fmt.Errorf("remove container %s: its folder could not be deleted", Short(id))
+	cmd.Stdout, cmd.Stderr = w, os.Stderr
+	err = cmd.Start()
+	w.Close()
+	if err != nil {
+		return err
 	}
-	return err
+	told := 0
+	for lines := bufio.NewScanner(r); lines.Scan(); told++ {
+		id, why, _ := strings.Cut(lines.Text(), " ")
+		if why != "" {
+			done(id, fmt.Errorf("remove container %s: %s", Short(id), why))
+		} else {
+			done(id, nil)
+		}
+	}
+	if _, err := cmd.Wait(); err != nil {
+		return err
+	}
+	if told < len(ids) {
+		return fmt.Errorf("remove containers: the process that does it was killed")
+	}
+	return nil
 }

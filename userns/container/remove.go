@@ -2,36 +2,87 @@ package container
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// RemoveMain deletes the folder of a container; one that runs is an error, or
-// is killed first. Like the monitor it is root of the outer user namespace.
-func RemoveMain(home, id string, running bool) error {
+// removers is how many containers are removed at a time: they wait for their
+// monitors and for the disk.
+const removers = 8
+
+// RemoveMain deletes the folders of containers and writes a line to stdout for
+// each, as soon as it is gone: the id, and what went wrong. One that runs is an
+// error, or is killed first. Like the monitor it is root of the outer user
+// namespace.
+func RemoveMain(home string, ids []string, running bool) error {
 	h := &Home{home}
+	var (
+		next atomic.Int64
+		wg   sync.WaitGroup
+	)
+	for range min(removers, len(ids)) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(ids); i = int(next.Add(1)) - 1 {
+				why := ""
+				if err := h.removeWhole(ids[i], running); err != nil {
+					why = strings.ReplaceAll(err.Error(), "\n", " ")
+				}
+				os.Stdout.WriteString(ids[i] + " " + why + "\n")
+			}
+		})
+	}
+	wg.Wait()
+	return nil
+}
+
+// removeWhole removes the container id with all that belongs to it.
+func (h *Home) removeWhole(id string, running bool) error {
 	if strings.HasPrefix(id, ".") { // no container yet, or none any more
-		return h.delete(filepath.Join(home, passing, id))
+		return h.delete(filepath.Join(h.Dir, passing, id))
 	}
 	lock, err := h.tryLock(id)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		if !running {
-			return fmt.Errorf("container %s is running", Short(id))
-		}
+	switch {
+	case !errors.Is(err, unix.EWOULDBLOCK):
+	case running:
 		if lock, err = h.end(id); err == nil && lock == nil {
 			return nil
 		}
+	default:
+		lock, err = h.lockEnded(id)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	defer lock.Close()
 	return h.remove(id)
+}
+
+// endingTime is far more than a monitor takes from its container's end to its own.
+const endingTime = 5 * time.Second
+
+// lockEnded takes the lock of a container that has ended, whose monitor may be
+// about to do so; *RunningError reports one that runs.
+func (h *Home) lockEnded(id string) (*os.File, error) {
+	for begun := time.Now(); ; time.Sleep(time.Millisecond) {
+		lock, err := h.tryLock(id)
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return lock, err
+		}
+		info, err := h.Inspect(id)
+		if err != nil {
+			return nil, err
+		}
+		if info.Running || time.Since(begun) > endingTime {
+			return nil, &RunningError{info.Name()}
+		}
+	}
 }
 
 // end kills a running container and waits for its monitor to let go of the
@@ -110,7 +161,8 @@ func (h *Home) doom(id string) (string, error) {
 	if err := readJSON(h.folder(id), "config.json", &c); err != nil {
 		h.forgetNameOf(id)
 	}
-	return h.doomNamed(id, c.Name)
+	h.forget(id, c.Name) // a rename that was cut short leaves both
+	return h.doomNamed(id, Info{Config: c, State: readState(h.folder(id))}.Name())
 }
 
 func (h *Home) doomNamed(id, name string) (string, error) {
