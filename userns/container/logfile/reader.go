@@ -88,10 +88,10 @@ func (r *Reader) isLater(e Entry) bool {
 func (r *Reader) Next() (Entry, error) {
 	for {
 		line, whole, err := r.lines.Next()
-		if errors.Is(err, io.EOF) && r.more() {
-			continue
-		}
 		if err != nil {
+			if errors.Is(err, io.EOF) && r.more() {
+				continue
+			}
 			return Entry{}, err
 		}
 		e := r.entry(line, whole)
@@ -132,11 +132,9 @@ func (r *Reader) entry(line []byte, whole bool) Entry {
 // parse reads a line. One that is none of a log becomes text of stdout, with
 // the time of the entry before.
 func (r *Reader) parse(line []byte) (e Entry, ok bool) {
-	stamp, rest, ok1 := bytes.Cut(line, []byte(" "))
-	stream, rest, ok2 := bytes.Cut(rest, []byte(" "))
-	tags, text, _ := bytes.Cut(rest, []byte(" "))
 	e = Entry{Time: r.last.Time, Stream: Stdout, Text: line}
-	if !ok1 || !ok2 || len(tags) == 0 || tags[0] != 'F' && tags[0] != 'P' || len(tags) > 1 && tags[1] != ':' {
+	stamp, stream, tags, text := split(line)
+	if len(tags) == 0 || tags[0] != 'F' && tags[0] != 'P' || len(tags) > 1 && tags[1] != ':' {
 		return e, false
 	}
 	switch string(stream) {
@@ -156,6 +154,18 @@ func (r *Reader) parse(line []byte) (e Entry, ok bool) {
 	}
 	e.Time, e.Text, e.Partial = r.last.Time, text, tags[0] == 'P'
 	return e, true
+}
+
+// split cuts a line at its first three spaces. There are no tags where those lack.
+func split(line []byte) (stamp, stream, tags, text []byte) {
+	const at = len(stampLayout)
+	if len(line) >= headLen && line[at] == ' ' && line[tagAt-1] == ' ' && line[headLen-1] == ' ' { // as a Writer writes it
+		return line[:at], line[at+1 : tagAt-1], line[tagAt : headLen-1], line[headLen:]
+	}
+	stamp, rest, _ := bytes.Cut(line, []byte(" "))
+	stream, rest, _ = bytes.Cut(rest, []byte(" "))
+	tags, text, _ = bytes.Cut(rest, []byte(" "))
+	return stamp, stream, tags, text
 }
 
 // parseStamp is time.Parse of RFC 3339, faster for what a Writer writes.
