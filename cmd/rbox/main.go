@@ -32,6 +32,7 @@ type grammar struct {
 	Attach     AttachCmd     `cmd:"" group:"Containers" help:"Connect to what a container shows and reads."`
 	Wait       WaitCmd       `cmd:"" group:"Containers" help:"Wait until containers end, and print their exit statuses."`
 	Rename     RenameCmd     `cmd:"" group:"Containers" help:"Give a container another name."`
+	Logs       LogsCmd       `cmd:"" group:"Containers" help:"Show what a container wrote."`
 	Ps         PsCmd         `cmd:"" group:"Containers" aliases:"list,ls" help:"List containers."`
 	Rm         RmCmd         `cmd:"" group:"Containers" help:"Remove containers."`
 	Inspect    InspectCmd    `cmd:"" group:"Containers" help:"Show all about containers, images and volumes, as JSON."`

@@ -28,6 +28,8 @@ func quickCommand(word string) command {
 		return new(AttachCmd)
 	case "wait":
 		return new(WaitCmd)
+	case "logs":
+		return new(LogsCmd)
 	case "ps", "list", "ls":
 		return new(PsCmd)
 	case "inspect":

@@ -12,6 +12,9 @@ import (
 // what another host writes to a network file system.
 const pollEvery = 250 * time.Millisecond
 
+// restTime makes that what is written without a pause is read in large pieces.
+const restTime = 2 * time.Millisecond
+
 // watch wakes who waits for a change in a directory, by inotify(7) where there is some.
 type watch struct {
 	in   *os.File // nil without inotify
@@ -43,6 +46,7 @@ func (w *watch) listen() {
 		case w.wake <- struct{}{}:
 		default:
 		}
+		time.Sleep(restTime)
 	}
 }
 
