@@ -189,20 +189,3 @@ func sameImage(name, wanted string) bool {
 	tagged := strings.Contains(wanted[strings.LastIndexByte(wanted, '/')+1:], ":")
 	return have.Registry == want.Registry && have.Repository == want.Repository && (!tagged || have.Tag == want.Tag)
 }
-
-// record notes what was done to an image or a volume. That it cannot be noted
-// is no reason for that to fail.
-func (a *App) record(kind, action, id string, attributes map[string]string) {
-	if home, err := a.Home(); err == nil {
-		events.Append(home.Dir, events.Event{Type: kind, Action: action, ID: id, Attributes: attributes})
-	}
-}
-
-// recordImage is record for an image, by one of its names or "".
-func (a *App) recordImage(action, id, name string) {
-	attributes := map[string]string{}
-	if name != "" {
-		attributes["name"] = name
-	}
-	a.record("image", action, id, attributes)
-}

@@ -61,6 +61,7 @@ func (c *ImportCmd) Run(app *App) error {
 	if err != nil {
 		return orInterrupted(ctx, fmt.Errorf("import %s: %w", c.Archive, err))
 	}
+	app.recordImage("import", string(m.ID), c.Name)
 	_, err = fmt.Fprintln(app.Stdout, m.ID)
 	return err
 }

@@ -59,12 +59,17 @@ func (c *LoadCmd) Run(app *App) error {
 }
 
 func (c *LoadCmd) loaded(app *App, m *store.Image, r *store.Ref) {
+	name := ""
+	if r != nil {
+		name = r.Reference().Familiar()
+	}
+	app.recordImage("load", string(m.ID), name)
 	switch {
 	case c.Quiet:
 		fmt.Fprintln(app.Stdout, m.ID)
 	case r == nil:
 		fmt.Fprintln(app.Stdout, "Loaded image ID:", m.ID)
 	default:
-		fmt.Fprintln(app.Stdout, "Loaded image:", r.Reference().Familiar())
+		fmt.Fprintln(app.Stdout, "Loaded image:", name)
 	}
 }

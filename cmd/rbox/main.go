@@ -52,6 +52,7 @@ type grammar struct {
 	Login      LoginCmd      `cmd:"" group:"Images" help:"Keep the credentials for a registry."`
 	Logout     LogoutCmd     `cmd:"" group:"Images" help:"Forget the credentials for a registry."`
 	Volume     VolumeCmd     `cmd:"" group:"Volumes" help:"Make, list, inspect and remove volumes."`
+	Events     EventsCmd     `cmd:"" group:"System" help:"Show what happens to containers, images and volumes."`
 	Unshare    UnshareCmd    `cmd:"" group:"Host" help:"Run a command where all your ids are: root of what containers own."`
 	Doctor     DoctorCmd     `cmd:"" group:"Host" help:"Tell what this host grants to containers, and what would cure the rest."`
 	Completion CompletionCmd `cmd:"" group:"Host" help:"Print what completes rbox's commands in bash, zsh or fish."`

@@ -48,6 +48,7 @@ func TestGrammarFor(t *testing.T) {
 		"exec":    "-it one sh -c x",
 		"attach":  "--no-stdin one",
 		"wait":    "one two",
+		"events":  "-f type=image --since 10m --format json",
 		"logs":    "-ft -n 5 --since 10m one",
 		"rename":  "one two",
 		"cp":      "-a one:/x -",

@@ -118,8 +118,17 @@ func (p *puller) reference(name string) (image.Reference, error) {
 	return image.ParseReference(name)
 }
 
-// pull gets ref, and shows on stderr how that gets on.
+// pull gets ref, and records that.
 func (p *puller) pull(ctx context.Context, ref image.Reference) (*store.Pulled, error) {
+	pulled, err := p.get(ctx, ref)
+	if err == nil {
+		p.app.recordImage("pull", ref.Familiar(), ref.FamiliarName())
+	}
+	return pulled, err
+}
+
+// get gets ref, and shows on stderr how that gets on.
+func (p *puller) get(ctx context.Context, ref image.Reference) (*store.Pulled, error) {
 	unpacking, done, err := p.app.Unpacking()
 	if err != nil {
 		return nil, err

@@ -86,6 +86,7 @@ func (a *App) imageUser(id image.Digest) string {
 	return ""
 }
 
+// printRemoved prints what is gone, and records it.
 func printRemoved(app *App, removed *store.Removed) {
 	if removed == nil {
 		return
@@ -96,8 +97,10 @@ func printRemoved(app *App, removed *store.Removed) {
 		if ref.Digest == "" && r.Digest != "" {
 			fmt.Fprintln(app.Stdout, "Untagged:", ref.WithDigest(r.Digest).Familiar())
 		}
+		app.recordImage("untag", string(r.ID), ref.Familiar())
 	}
 	for _, id := range removed.Deleted {
 		fmt.Fprintln(app.Stdout, "Deleted:", id)
+		app.recordImage("delete", string(id), string(id))
 	}
 }

@@ -323,6 +323,7 @@ func (c *RunCmd) prepare(app *App, launch *container.Launch, home *container.Hom
 	if err = launch.Folder.Born(config.Name); err != nil {
 		return err
 	}
+	container.Record(home, container.Info{Config: config}, "create", nil)
 	if !c.Rm || c.create { // else config.json comes later
 		app.letVolumesGo()
 	}

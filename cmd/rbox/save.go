@@ -35,7 +35,13 @@ func (c *SaveCmd) Run(app *App) error {
 	}
 	ctx, stop := interruptible()
 	defer stop()
-	return orInterrupted(ctx, c.save(ctx, app, s, images))
+	if err := c.save(ctx, app, s, images); err != nil {
+		return orInterrupted(ctx, err)
+	}
+	for _, m := range images {
+		app.recordImage("save", string(m.ID), string(m.ID))
+	}
+	return nil
 }
 
 func (c *SaveCmd) save(ctx context.Context, app *App, s *store.Store, images []*store.Image) error {

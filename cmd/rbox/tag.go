@@ -28,6 +28,7 @@ func (c *TagCmd) Run(app *App) error {
 		if err := s.Tag(ctx, m, ref); err != nil {
 			return err
 		}
+		app.recordImage("tag", string(m.ID), ref.Familiar())
 	}
 	return nil
 }
