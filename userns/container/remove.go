@@ -146,15 +146,9 @@ func removeFolder(dir string) error {
 
 // remove deletes the container's folder, whoever owns what is in it, and its name.
 func (h *Home) remove(id string) error {
-	var info Info
-	unknown := readJSON(h.folder(id), "config.json", &info.Config)
-	info.State = readState(h.folder(id))
 	dir, err := h.doom(id)
 	if err != nil {
 		return err
-	}
-	if unknown == nil {
-		Record(h, info, "destroy", nil)
 	}
 	return h.delete(dir)
 }
