@@ -371,3 +371,22 @@ func TestVolumesInTheBackground(t *testing.T) {
 		}
 	}
 }
+
+// rm -v takes the anonymous volumes along that nobody else uses.
+func TestRemoveWithVolumes(t *testing.T) {
+	t.Parallel()
+	b := newBox(t)
+	b.must("run", "--name", "one", "-v", "named:/named", "-v", "/anon", "alpine", "touch", "/anon/file")
+	anonymous := b.volumes()[0]
+	b.must("run", "--name", "two", "-v", anonymous+":/x", "-v", "/anon", "alpine", "ls", "/x/file")
+	b.must("rm", "-v", "one")
+	b.must("rm", "-v", "two")
+	if got := b.volumes(); !slices.Equal(got, []string{anonymous, "named"}) {
+		t.Errorf("%q", got)
+	}
+	b.must("run", "-d", "--name", "three", "-v", "/anon", "alpine", "sleep", "1000")
+	b.must("rm", "-f", "-v", "three")
+	if got := b.volumes(); !slices.Equal(got, []string{anonymous, "named"}) {
+		t.Errorf("%q", got)
+	}
+}
