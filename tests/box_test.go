@@ -2,6 +2,7 @@ package tests
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -33,6 +34,7 @@ type box struct {
 	root, runtime, home string // $RBOX_ROOT, $RBOX_RUNTIME and $HOME
 
 	noImage bool
+	keeps   bool
 }
 
 type boxOption func(*box)
@@ -42,6 +44,10 @@ func as(a account.Account) boxOption { return func(b *box) { b.who = a } }
 
 // withEnv adds NAME=value to the environment of rbox.
 func withEnv(env ...string) boxOption { return func(b *box) { b.env = append(b.env, env...) } }
+
+// keeps says that the test makes containers that stay until it ends: all are
+// removed then.
+func keeps(b *box) { b.keeps = true }
 
 // noImage leaves the box without its image alpine.
 func noImage(b *box) { b.noImage = true }
@@ -62,6 +68,9 @@ func newBox(t testing.TB, options ...boxOption) *box {
 	b.dir, b.home, b.root, b.runtime = desk.Dir, desk.Home, desk.Root, desk.Run
 	b.env = append(desk.Env, b.env...)
 	t.Cleanup(b.close)
+	if b.keeps {
+		t.Cleanup(b.clear)
+	}
 	if !b.noImage {
 		b.must("import", run.alpine, "alpine")
 	}
@@ -73,14 +82,8 @@ func (b *box) close() {
 	for _, what := range leftovers(b.dir, 15*time.Second) {
 		b.t.Errorf("left behind: %s", what)
 	}
-	for _, pattern := range []string{
-		"root/blobs/partial/*", "root/tmp/*",
-		"root/containers/*/" + strings.Repeat("[0-9a-f]", 64), "root/containers/*/names/*", "root/containers/*/dying/*",
-	} {
-		found, _ := filepath.Glob(filepath.Join(b.dir, pattern))
-		for _, f := range found {
-			b.t.Errorf("left behind: %s", f)
-		}
+	for _, f := range b.debris() {
+		b.t.Errorf("left behind: %s", f)
 	}
 	if os.Geteuid() != 0 {
 		// The caller cannot delete what belongs to its subordinate ids.
@@ -90,6 +93,48 @@ func (b *box) close() {
 	if err := os.RemoveAll(b.dir); err != nil {
 		b.t.Errorf("delete the box: %v", err)
 	}
+}
+
+// debris names files that no command would ever use again: half made or half
+// removed containers, sockets of monitors that are gone, names of nothing.
+func (b *box) debris() (found []string) {
+	for _, pattern := range []string{
+		"blobs/partial/*", "tmp/*", "containers/*/passing/*", "containers/*/passing/.*-*",
+		"containers/*/kept/.*-*", "containers/*/kept/*/*.json.*", "containers/*/kept/*/control",
+	} {
+		files, _ := filepath.Glob(filepath.Join(b.root, pattern))
+		found = append(found, files...)
+	}
+	folders, _ := filepath.Glob(filepath.Join(b.root, "containers/*/mnt/../kept/*"))
+	for _, f := range folders {
+		if text, err := os.ReadFile(filepath.Join(f, "config.json")); err != nil || !json.Valid(text) {
+			found = append(found, f+" without a whole config.json")
+		}
+	}
+	names, _ := filepath.Glob(filepath.Join(b.root, "containers/*/names/*"))
+	for _, name := range names {
+		id, err := os.Readlink(name)
+		if err == nil {
+			_, err = os.Lstat(filepath.Join(filepath.Dir(name), "../kept", id))
+		}
+		if err != nil {
+			found = append(found, name+" of a container that is gone")
+		}
+	}
+	return found
+}
+
+// clear removes all containers of the box, whatever they do.
+func (b *box) clear() {
+	b.t.Helper()
+	for range 10 { // rm looks at those there are, and more may be on their way
+		ids := strings.Fields(b.must("ps", "-aq", "--no-trunc"))
+		if len(ids) == 0 {
+			return
+		}
+		b.must(append([]string{"rm", "-f"}, ids...)...)
+	}
+	b.t.Errorf("rm -f leaves %s", b.must("ps", "-a"))
 }
 
 // file writes a file of the box's account below its home and returns its path.

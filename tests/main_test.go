@@ -29,6 +29,15 @@ func TestMain(m *testing.M) {
 }
 
 func mainStatus(m *testing.M) int {
+	if os.Getenv(reapedEnv) == "" {
+		status, err := reaped()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "tests: reap:", err)
+			return 1
+		}
+		return status
+	}
+	os.Unsetenv(reapedEnv)
 	if err := setUp(); err != nil {
 		fmt.Fprintln(os.Stderr, "tests: set up:", err)
 		return 1
