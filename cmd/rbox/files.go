@@ -157,6 +157,9 @@ func (s *filesServer) open() (err error) {
 	}
 	uid, gid := outsideID(s.UIDs, 0), outsideID(s.GIDs, 0)
 	if s.tree, err = rootfs.OpenTree(at, int(uid), int(gid)); err != nil {
+		if s.Pid != 0 && errors.Is(err, unix.ENOENT) {
+			err = fmt.Errorf("container %s has just ended", s.Name)
+		}
 		return err
 	}
 	if s.Pid == 0 {

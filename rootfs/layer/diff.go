@@ -106,6 +106,9 @@ func (d *differ) directory(dir int, low []source, at string, to *changed) (own b
 	if err := d.ctx.Err(); err != nil {
 		return false, err
 	}
+	if strings.Count(at, "/") > maxDepth {
+		return false, fmt.Errorf("%s: more than %d directories in each other", clip(at), maxDepth)
+	}
 	names, err := sortedNames(dir)
 	if err != nil {
 		return false, wrap(at, err)
