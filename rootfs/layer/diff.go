@@ -48,6 +48,7 @@ type changed struct {
 	name     string
 	dir      bool
 	opaque   bool // hides what lower layers have in it
+	covered  bool // it or a directory above is opaque: nothing of lower layers is seen in it
 	children []*changed
 }
 
@@ -121,7 +122,7 @@ func (d *differ) directory(dir int, low []source, at string, to *changed) (own b
 		}
 		own = own || ours
 	}
-	if !d.Whole && !to.opaque {
+	if !d.Whole && !to.covered {
 		return own, nil
 	}
 	return own, d.missing(low, seen, at, to)
@@ -214,6 +215,7 @@ func (d *differ) subdirectory(dir int, low []source, full string, c, to *changed
 		list = list[:visible(list)]
 	}
 	c.opaque = !d.Whole && isOpaque(sub, d.Fuse)
+	c.covered = c.opaque || to.covered
 	own, err = d.directory(sub, list, full, c)
 	if err != nil {
 		return false, err
@@ -354,7 +356,7 @@ func (c *Changes) archive(a *Archiver, dir int, in *changed, at string, depth in
 	for _, child := range in.children {
 		name := join(at, child.name)
 		if child.kind == Deleted {
-			if !in.opaque {
+			if !in.covered {
 				if err := a.Whiteout(name); err != nil {
 					return err
 				}

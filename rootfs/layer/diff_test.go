@@ -37,7 +37,11 @@ func mkdir(t testing.TB, path string) string {
 // mark itself, and a tree over them. It returns nil where overlay cannot be mounted.
 func newChanging(t *testing.T, whole bool, scripts ...string) *changing {
 	t.Helper()
-	top := t.TempDir()
+	top, err := os.MkdirTemp("", "diff-") // t.TempDir may have commas in it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(top) })
 	c := &changing{upper: mkdir(t, top+"/upper"), merged: top + "/upper", o: DiffOptions{Whole: whole, Own: map[string]bool{"/etc/hosts": true, "/proc": true}}}
 	for i, script := range scripts {
 		dir := mkdir(t, fmt.Sprint(top, "/lower", i))
