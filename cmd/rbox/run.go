@@ -71,6 +71,9 @@ type createFlags struct {
 	AddHost    []string `group:"Namespaces" sep:"none" help:"Add a line to /etc/hosts." placeholder:"NAME:IP"`
 	DNS        []string `group:"Namespaces" name:"dns" sep:"none" help:"Name server for /etc/resolv.conf." placeholder:"IP"`
 	Userns     string   `group:"Namespaces" help:"Ids: host-default, keep-id (you are yourself inside), or container:ID." default:"host-default" placeholder:"MODE"`
+	Pid        string   `group:"Namespaces" help:"Processes: private, host, or container:ID to share another container's." default:"private" placeholder:"MODE"`
+	Ipc        string   `group:"Namespaces" help:"Shared memory and queues: private, host, or container:ID to share another container's." default:"private" placeholder:"MODE"`
+	Uts        string   `group:"Namespaces" help:"Host name: private, host, or container:ID to share another container's." default:"private" placeholder:"MODE"`
 	TimeOffset []string `group:"Namespaces" sep:"none" help:"Shift a clock: boottime=SECONDS or monotonic=SECONDS." placeholder:"CLOCK=SECONDS"`
 	Ulimit     []string `group:"Program" sep:"none" help:"Set a resource limit." placeholder:"NAME=SOFT[:HARD]"`
 
@@ -192,6 +195,9 @@ func (c *RunCmd) check(open int) error {
 	if len(c.Words) > 1 && c.Words[0] == "--" {
 		c.Words = c.Words[1:]
 	}
+	if c.Hostname != "" && c.Uts != "private" && c.Uts != "" {
+		return fmt.Errorf("conflicting options: --hostname and --uts %s", c.Uts)
+	}
 	if c.PreserveFDs > open {
 		fd := 3 + open
 		return &adviceError{fmt.Errorf("--preserve-fds %d: descriptor %d is not open", c.PreserveFDs, fd), fmt.Sprintf("exec %d</dev/null", fd)}
@@ -228,11 +234,14 @@ type ids struct {
 	stage.Namespaces
 	key  string                     // of unpacked layers that suit
 	kept *struct{ uid, gid uint32 } // keep-id: who the user is inside
+
+	options  container.Options // the modes they follow from, with ids for names
+	peerName string            // host name of the container that namespaces are shared with
 }
 
-// namespaces decides the id maps and clocks.
+// namespaces decides the id maps and clocks, and what is shared with whom.
 func (c *RunCmd) namespaces(home *container.Home, outer *userns.Outer) (ids, error) {
-	n, err := containerIDs(home, outer, c.Network == "host", c.Userns)
+	n, err := containerIDs(home, outer, &container.Options{Network: c.Network, Userns: c.Userns, Pid: c.Pid, Ipc: c.Ipc, Uts: c.Uts})
 	if err == nil {
 		n.TimeOffsets, err = timeOffsets(c.TimeOffset)
 	}
@@ -240,41 +249,87 @@ func (c *RunCmd) namespaces(home *container.Home, outer *userns.Outer) (ids, err
 }
 
 // containerIDs decides the id maps: all ids of the outer namespace as they are,
-// or shifted so that the user is the same inside, or another container's.
-func containerIDs(home *container.Home, outer *userns.Outer, hostNetwork bool, userns string) (ids, error) {
-	n := ids{key: outer.Maps.Key()}
+// or shifted so that the user is the same inside, or another container's. A
+// container that shares other namespaces with another shares its ids too, since
+// those namespaces belong to its user namespace.
+func containerIDs(home *container.Home, outer *userns.Outer, o *container.Options) (ids, error) {
+	n := ids{key: outer.Maps.Key(), options: *o}
 	n.Single = outer.Maps.Single
-	n.HostNetwork = hostNetwork
+	n.HostNetwork = o.Network == "host"
 	n.UIDs, n.GIDs = identity(outer.Maps.UIDs), identity(outer.Maps.GIDs)
-	mode, of, _ := strings.Cut(userns, ":")
+	mode, of, _ := strings.Cut(o.Userns, ":")
 	switch {
 	case mode == "host-default" || mode == "host" || mode == "":
 	case mode == "keep-id" && of == "":
-		uid, gid := uint32(os.Getuid()), uint32(os.Getgid())
-		nested := idmap.KeepID(outer.Maps, 0, 0, uid, gid)
-		n.UIDs, n.GIDs = nested.UIDs, nested.GIDs
-		n.kept = &struct{ uid, gid uint32 }{uid, gid}
-		if !n.Single {
-			n.key = keepKey(n.key, uid, gid)
-		}
+		n.keepID(outer)
 	case mode == "container" && of != "":
-		id, err := home.Find(of)
-		if err != nil {
+		if err := n.join(home, &n.options.Userns); err != nil {
 			return n, err
 		}
-		info, err := home.Inspect(id)
-		if err == nil && !info.Running {
-			err = fmt.Errorf("container %s is not running", of)
-		}
-		if err != nil {
-			return n, err
-		}
-		other := info.Config.Plan.Namespaces
-		n.JoinUser, n.UIDs, n.GIDs = info.State.Pid, other.UIDs, other.GIDs
 	default:
-		return n, fmt.Errorf("--userns %s: there are host-default, keep-id and container:ID", userns)
+		return n, fmt.Errorf("--userns %s: there are host-default, keep-id and container:ID", o.Userns)
 	}
-	return n, nil
+	return n, n.share(home)
+}
+
+// keepID makes the user the same inside.
+func (n *ids) keepID(outer *userns.Outer) {
+	uid, gid := uint32(os.Getuid()), uint32(os.Getgid())
+	nested := idmap.KeepID(outer.Maps, 0, 0, uid, gid)
+	n.UIDs, n.GIDs = nested.UIDs, nested.GIDs
+	n.kept = &struct{ uid, gid uint32 }{uid, gid}
+	if !n.Single {
+		n.key = keepKey(n.key, uid, gid)
+	}
+}
+
+// share takes the modes of --pid, --ipc and --uts.
+func (n *ids) share(home *container.Home) error {
+	for _, s := range []struct {
+		kind string
+		mode *string
+		host *bool
+	}{{"pid", &n.options.Pid, &n.HostPID}, {"ipc", &n.options.Ipc, &n.HostIPC}, {"uts", &n.options.Uts, &n.HostUTS}} {
+		mode, of, _ := strings.Cut(*s.mode, ":")
+		switch {
+		case *s.mode == "private" || *s.mode == "" || s.kind == "ipc" && (*s.mode == "shareable" || *s.mode == "none"):
+		case *s.mode == "host":
+			*s.host = true
+		case mode == "container" && of != "":
+			if err := n.join(home, s.mode); err != nil {
+				return err
+			}
+			n.Joined = append(n.Joined, s.kind)
+		default:
+			return fmt.Errorf("--%s %s: there are private, host and container:ID", s.kind, *s.mode)
+		}
+	}
+	return nil
+}
+
+// join makes the container whom mode, container:NAME, names the one to share
+// with, and writes its id there: names change.
+func (n *ids) join(home *container.Home, mode *string) error {
+	_, of, _ := strings.Cut(*mode, ":")
+	id, err := home.Find(of)
+	if err != nil {
+		return err
+	}
+	info, err := home.Inspect(id)
+	if err == nil && !info.Running {
+		err = &container.NotRunningError{Name: of}
+	}
+	if err != nil {
+		return err
+	}
+	if n.kept != nil || n.JoinUser != 0 && n.JoinUser != info.State.Pid {
+		return fmt.Errorf("%s: a container shares the namespaces, and the ids, of one other", *mode)
+	}
+	other := info.Config.Plan.Namespaces
+	n.JoinUser, n.UIDs, n.GIDs = info.State.Pid, other.UIDs, other.GIDs
+	n.peerName = info.Config.Plan.Hostname
+	*mode = "container:" + id
+	return nil
 }
 
 // identity maps every id of the outer namespace to itself.
@@ -294,8 +349,10 @@ func (c *RunCmd) prepare(app *App, launch *container.Launch, home *container.Hom
 	config := container.Config{
 		ID: id, Name: name, Image: from.image, ImageID: from.id, Created: time.Now(),
 		AutoRemove: c.Rm, PidFile: absolute(c.Pidfile), OpenStdin: c.Interactive, StdinOnce: c.Interactive && !c.Detach,
-		Options: container.Options{Network: c.Network, Userns: c.Userns, AddHost: c.AddHost, DNS: c.DNS, Binds: c.Volume},
+		Options: n.options,
 	}
+	o := &config.Options
+	o.AddHost, o.DNS, o.Binds = c.AddHost, c.DNS, c.Volume
 	if err := c.describe(&config, from.config); err != nil {
 		return err
 	}

@@ -104,8 +104,10 @@ func TestHostname(t *testing.T) {
 	own, _ := os.Hostname()
 	for _, tc := range []struct{ flag, network, want string }{{"box", "host", "box"}, {"", "none", id[:12]}, {"", "host", own}} {
 		c := &RunCmd{}
-		c.Hostname, c.Network = tc.flag, tc.network
-		if got := c.hostname(id); got != tc.want {
+		c.Hostname = tc.flag
+		n := ids{}
+		n.HostNetwork = tc.network == "host"
+		if got := c.hostname(id, n); got != tc.want {
 			t.Errorf("%+v: %s", tc, got)
 		}
 	}

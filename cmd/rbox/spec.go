@@ -28,7 +28,7 @@ func isTerminal(fd int) bool { return term.IsTerminal(fd) }
 // plan turns flags and the image's defaults into the container's plan.
 func (c *RunCmd) plan(from *base, n ids, id string) (stage.Plan, error) {
 	p := stage.Plan{
-		Root: from.root, ReadOnly: c.ReadOnly, Namespaces: n.Namespaces, Hostname: c.hostname(id),
+		Root: from.root, ReadOnly: c.ReadOnly, Namespaces: n.Namespaces, Hostname: c.hostname(id, n),
 		Masked: confine.MaskedPaths(), Locked: confine.ReadOnlyPaths(),
 	}
 	var err error
@@ -37,6 +37,9 @@ func (c *RunCmd) plan(from *base, n ids, id string) (stage.Plan, error) {
 	}
 	if p.Mounts, err = c.mounts(from); err != nil {
 		return p, err
+	}
+	if n.HostIPC {
+		p.Mounts = append(p.Mounts, rootfs.Mount{Type: "bind", Source: "/dev/shm", Target: "/dev/shm"})
 	}
 	if p.Devices, err = devices(c.Device); err != nil {
 		return p, err
@@ -53,12 +56,16 @@ func (c *RunCmd) plan(from *base, n ids, id string) (stage.Plan, error) {
 	return p, err
 }
 
-// hostname is the one asked for, this host's with its network, else the short id.
-func (c *RunCmd) hostname(id string) string {
-	if c.Hostname != "" {
+// hostname is the one asked for, that of whom it is shared with, this host's
+// with its network, else the short id.
+func (c *RunCmd) hostname(id string, n ids) string {
+	switch {
+	case c.Hostname != "":
 		return c.Hostname
+	case slices.Contains(n.Joined, "uts"):
+		return n.peerName
 	}
-	if name, err := os.Hostname(); err == nil && c.Network == "host" {
+	if name, err := os.Hostname(); err == nil && (n.HostNetwork || n.HostUTS) {
 		return name
 	}
 	return container.Short(id)

@@ -115,7 +115,7 @@ func (a *App) start(home *container.Home, id string, how func(*container.Launch)
 // are granted now, its image's layers where they are, the host's name servers.
 func (a *App) renew(l *container.Launch, home *container.Home, outer *userns.Outer) error {
 	o, p := &l.Config.Options, &l.Config.Plan
-	n, err := containerIDs(home, outer, o.Network == "host", o.Userns)
+	n, err := containerIDs(home, outer, o)
 	if err != nil {
 		return err
 	}

@@ -45,14 +45,16 @@ type monitor struct {
 	initFile *os.File
 	env      []string // the plan's, without what the account adds
 
-	mu        sync.Mutex
-	child     *userns.Child // nil while there is none
-	state     State
-	owner     *client // the container ends with it; nil: with none
-	clients   map[*client]bool
-	stop      chan struct{} // closed once the restart policy is to rest
-	over      chan struct{} // closed at the end of a run
-	listening sync.WaitGroup
+	mu      sync.Mutex
+	child   *userns.Child // nil while there is none
+	state   State
+	owner   *client // the container ends with it; nil: with none
+	clients map[*client]bool
+	stop    chan struct{} // closed once the restart policy is to rest
+	over    chan struct{} // closed at the end of a run
+
+	sharesPids uint64 // the program's mount namespace, if it has no pid namespace of its own; else 0
+	listening  sync.WaitGroup
 }
 
 // MonitorMain waits for a container and runs it, from its mounts to its
@@ -264,6 +266,9 @@ func (m *monitor) saveStarted() error {
 // watch starts what goes on beside the program until it ends.
 func (m *monitor) watch() {
 	m.over = make(chan struct{})
+	if !m.Plan.Namespaces.Own("pid") {
+		m.sharesPids = mountNamespace(m.child.Pid)
+	}
 	if m.Health.args() != nil {
 		go m.checkHealth(m.over)
 	}
@@ -340,6 +345,7 @@ func (m *monitor) await() int {
 		return m.state.ExitStatus
 	}
 	m.child.AwaitEnd() // until it is reaped its pid is its own
+	killOthers(m.sharesPids)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	ws, err := m.child.Wait()

@@ -34,13 +34,16 @@ func (m *monitor) start(account stage.Account, heard func(*client) error) error 
 	if m.initFile != nil {
 		ready.InitFile = int(m.initFile.Fd())
 	}
-	if pid := m.Plan.Namespaces.JoinUser; pid != 0 {
-		ns, err := os.Open("/proc/" + strconv.Itoa(pid) + "/ns/user")
+	if m.Plan.Namespaces.JoinUser != 0 {
+		joined, err := m.openJoined()
 		if err != nil {
 			return err
 		}
-		defer ns.Close()
-		ready.JoinUser, flags = int(ns.Fd()), 0
+		defer closeFiles(joined)
+		ready.JoinUser, flags = int(joined[0].Fd()), 0
+		for i, kind := range m.Plan.Namespaces.Joined {
+			ready.Joined = append(ready.Joined, stage.Namespace{Kind: kind, File: int(joined[1+i].Fd())})
+		}
 	}
 	userns.RestoreNoFile()
 	child, err := userns.StartPrepared(m.Plan.Program(ready), flags, -1, func(pid int) error {
@@ -68,6 +71,21 @@ func (m *monitor) start(account stage.Account, heard func(*client) error) error 
 		m.first.send(message{Notice: "/proc is the host's: a fresh one is forbidden while mounts cover parts of it (" + rootfs.Covering("/proc") + ")"})
 	}
 	return nil
+}
+
+// openJoined opens the other container's namespaces that this one is to share,
+// the user namespace first.
+func (m *monitor) openJoined() (files []*os.File, err error) {
+	n := &m.Plan.Namespaces
+	for _, kind := range append([]string{"user"}, n.Joined...) {
+		ns, err := os.Open("/proc/" + strconv.Itoa(n.JoinUser) + "/ns/" + kind)
+		if err != nil {
+			closeFiles(files)
+			return nil, errors.New("the container whose namespaces it is to share has ended")
+		}
+		files = append(files, ns)
+	}
+	return files, nil
 }
 
 // programStreams are the descriptors 0 to 2 of the program, where it has no

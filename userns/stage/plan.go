@@ -5,6 +5,7 @@ package stage
 
 import (
 	"fmt"
+	"slices"
 
 	"rbox/idmap"
 	"rbox/rootfs"
@@ -55,11 +56,23 @@ type Namespaces struct {
 	// UIDs and GIDs map the container's user namespace into the outer one.
 	UIDs, GIDs []idmap.Mapping
 	Single     bool // one id alone: the container is told that chown worked
-	// JoinUser is a process whose user namespace the container shares; 0: none.
+	// JoinUser is a process whose user namespace the container shares, and the
+	// namespaces of the kinds Joined ("pid", "ipc", "uts"); 0: none.
 	JoinUser    int
+	Joined      []string
 	HostNetwork bool
+	HostPID     bool
+	HostIPC     bool
+	HostUTS     bool
 	// TimeOffsets, "monotonic" and "boottime", in seconds (time_namespaces(7)).
 	TimeOffsets map[string]int64
+}
+
+// Own tells whether the container has a namespace of its own of that kind, as
+// in /proc/PID/ns.
+func (n *Namespaces) Own(kind string) bool {
+	host := kind == "net" && n.HostNetwork || kind == "pid" && n.HostPID || kind == "ipc" && n.HostIPC || kind == "uts" && n.HostUTS
+	return !host && !slices.Contains(n.Joined, kind)
 }
 
 // Process is the user's program.

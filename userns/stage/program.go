@@ -21,6 +21,7 @@ type Ready struct {
 	Kept     []int  // descriptors 3 and on
 	InitFile int    // the executable that stays as process 1, or -1
 	JoinUser int    // an open user namespace to join, or -1
+	Joined   []Namespace
 }
 
 // Registers of the program; 0 is package userns's.
@@ -31,9 +32,13 @@ const (
 
 // Flags returns what to clone the container's first process with.
 func (p *Plan) Flags() uintptr {
-	flags := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWCGROUP)
-	if !p.Namespaces.HostNetwork {
-		flags |= unix.CLONE_NEWNET
+	flags := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP)
+	for kind, flag := range map[string]uintptr{
+		"pid": unix.CLONE_NEWPID, "uts": unix.CLONE_NEWUTS, "ipc": unix.CLONE_NEWIPC, "net": unix.CLONE_NEWNET,
+	} {
+		if p.Namespaces.Own(kind) {
+			flags |= flag
+		}
 	}
 	return flags
 }
@@ -44,6 +49,9 @@ func (p *Plan) Program(r Ready) *userns.Program {
 	c := userns.NewProgram()
 	if r.JoinUser >= 0 {
 		c.Call("join the user namespace", unix.SYS_SETNS, r.JoinUser, unix.CLONE_NEWUSER)
+		for _, ns := range r.Joined {
+			c.Call("join the "+ns.Kind+" namespace", unix.SYS_SETNS, ns.File, 0)
+		}
 		c.Fork("make the namespaces", p.Flags()|unix.CLONE_PARENT)
 	}
 	c.AwaitRelease()
@@ -93,7 +101,9 @@ func (p *Plan) mountKernel(c *userns.Program) {
 		return c.Call("bind "+source, unix.SYS_MOUNT, c.Str(source), c.Str(target), 0, unix.MS_BIND|unix.MS_REC, 0)
 	}
 	mount("proc", "proc", harmless).Else(func() {
-		c.Note(HostProc)
+		if !p.Namespaces.HostPID { // then it is what was asked for
+			c.Note(HostProc)
+		}
 		bind("/proc", "proc")
 	})
 	mount("sysfs", "sys", harmless|unix.MS_RDONLY).Else(func() {
@@ -112,7 +122,7 @@ const atFDCWD = ^uintptr(-unix.AT_FDCWD - 1)
 
 // configure sets what belongs to the namespaces: name, loopback, sysctls.
 func (p *Plan) configure(c *userns.Program) {
-	if p.Hostname != "" {
+	if p.Hostname != "" && p.Namespaces.Own("uts") {
 		c.Call("set the host name", unix.SYS_SETHOSTNAME, c.Str(p.Hostname), len(p.Hostname))
 	}
 	if !p.Namespaces.HostNetwork {
