@@ -92,6 +92,9 @@ func checkTerminal(t *testing.T, tree *Tree, dev string) {
 		t.Fatal(err)
 	}
 	defer master.Close()
+	if err := tree.BindConsole(name); err != nil {
+		t.Fatal(err)
+	}
 	defer unix.Unmount(dev+"/console", unix.MNT_DETACH)
 	if name != "/dev/pts/0" {
 		t.Errorf("the first terminal is %s", name)

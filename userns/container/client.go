@@ -13,9 +13,8 @@ import (
 
 // A Client speaks with the monitor of a running container.
 type Client struct {
-	sock   *os.File
-	ended  *ended // told while something else was awaited
-	notice func(string)
+	sock  *os.File
+	ended *ended // told while something else was awaited
 }
 
 // NotRunningError reports a container that does not run.

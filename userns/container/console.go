@@ -1,7 +1,6 @@
 package container
 
 import (
-	"errors"
 	"io"
 	"os"
 	"sync"
@@ -251,6 +250,3 @@ func closeFiles(files []*os.File) {
 		}
 	}
 }
-
-// errNoStreams says that a container cannot be attached to.
-var errNoStreams = errors.New("its program has the streams of the rbox that started it")
