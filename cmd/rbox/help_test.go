@@ -36,7 +36,7 @@ func TestUsageLine(t *testing.T) {
 		"run":     "rbox run [flags] IMAGE [COMMAND [ARG...]]",
 		"rm":      "rbox rm [flags] [CONTAINER...]",
 		"unshare": "rbox unshare [COMMAND [ARG...]]",
-		"version": "rbox version",
+		"version": "rbox version [flags]",
 	} {
 		if got := usageLine(child(t, root, name)); got != want {
 			t.Errorf("%s:\n got %s\nwant %s", name, got, want)

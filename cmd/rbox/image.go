@@ -7,6 +7,7 @@ type ImageCmd struct {
 	Ls      ImagesCmd       `cmd:"" aliases:"list" help:"List images."`
 	Inspect ImageInspectCmd `cmd:"" help:"Show all about images, as JSON."`
 	History HistoryCmd      `cmd:"" help:"Show how an image was built."`
+	Prune   ImagePruneCmd   `cmd:"" help:"Remove images that no container uses."`
 	Rm      RmiCmd          `cmd:"" aliases:"remove" help:"Remove images."`
 	Tag     TagCmd          `cmd:"" help:"Give an image another name."`
 	Import  ImportCmd       `cmd:"" help:"Make an image from the archive of a root file system."`

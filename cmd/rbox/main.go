@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -36,6 +37,8 @@ type grammar struct {
 	Ps         PsCmd         `cmd:"" group:"Containers" aliases:"list,ls" help:"List containers."`
 	Rm         RmCmd         `cmd:"" group:"Containers" help:"Remove containers."`
 	Inspect    InspectCmd    `cmd:"" group:"Containers" help:"Show all about containers, images and volumes, as JSON."`
+	Top        TopCmd        `cmd:"" group:"Containers" help:"Show the processes of a container."`
+	Container  ContainerCmd  `cmd:"" group:"Containers" help:"The commands about containers, and prune."`
 	Cp         CpCmd         `cmd:"" group:"Containers" help:"Copy files between a container and here."`
 	Diff       DiffCmd       `cmd:"" group:"Containers" help:"Show what a container has changed in its image's files."`
 	Export     ExportCmd     `cmd:"" group:"Containers" help:"Write a container's files to an archive."`
@@ -53,6 +56,8 @@ type grammar struct {
 	Logout     LogoutCmd     `cmd:"" group:"Images" help:"Forget the credentials for a registry."`
 	Volume     VolumeCmd     `cmd:"" group:"Volumes" help:"Make, list, inspect and remove volumes."`
 	Events     EventsCmd     `cmd:"" group:"System" help:"Show what happens to containers, images and volumes."`
+	System     SystemCmd     `cmd:"" group:"System" help:"Show, prune and check all that rbox keeps."`
+	Info       InfoCmd       `cmd:"" group:"System" help:"Show where rbox keeps what, and what this host grants."`
 	Unshare    UnshareCmd    `cmd:"" group:"Host" help:"Run a command where all your ids are: root of what containers own."`
 	Doctor     DoctorCmd     `cmd:"" group:"Host" help:"Tell what this host grants to containers, and what would cure the rest."`
 	Completion CompletionCmd `cmd:"" group:"Host" help:"Print what completes rbox's commands in bash, zsh or fish."`
@@ -78,10 +83,24 @@ func grammarFor(word string) any {
 }
 
 // VersionCmd prints the version.
-type VersionCmd struct{}
+type VersionCmd struct {
+	Format string `short:"f" placeholder:"TEMPLATE" help:"json, or a Go template with .Version, .Client.Version and .Server.Version."`
+}
 
 // Run prints one line.
-func (VersionCmd) Run(app *App) error {
+func (c *VersionCmd) Run(app *App) error {
+	if c.Format != "" {
+		type one struct{ Version, GoVersion, Os, Arch string }
+		v := one{version, runtime.Version(), runtime.GOOS, runtime.GOARCH}
+		all := struct {
+			Version        string
+			Client, Server one
+		}{version, v, v}
+		if c.Format == "json" {
+			return printJSON(app.Stdout, all, "")
+		}
+		return printTemplate(app.Stdout, c.Format, []any{all})
+	}
 	_, err := fmt.Fprintln(app.Stdout, "rbox version", version)
 	return err
 }

@@ -5,9 +5,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	"rbox/rootfs/image"
 	"rbox/rootfs/store"
+	"rbox/userns/container"
 )
 
 // RmiCmd removes images.
@@ -36,7 +38,7 @@ func (c *RmiCmd) Run(app *App) error {
 	}
 	client := &unpackClient{outer: app.Outer}
 	defer client.Close()
-	o := store.RemoveOptions{Force: c.Force || c.All, Unpacker: client, UsedBy: app.imageUser}
+	o := store.RemoveOptions{Force: c.Force, AllNames: c.All, Unpacker: client, UsedBy: app.imageUser}
 	ctx, stop := interruptible()
 	defer stop()
 	var failed error
@@ -67,23 +69,27 @@ func allImages(s *store.Store) (ids []string, err error) {
 	return ids, err
 }
 
-// imageUser names a container that was made from the image and is still
-// there, or is empty.
-func (a *App) imageUser(id image.Digest) string {
-	home, err := a.Home()
+// imageUser names a container that was made from the image, of whatever host,
+// and is still there, or is empty.
+func (a *App) imageUser(id image.Digest) (name string, running bool) {
+	users, err := a.imageUsers()
 	if err != nil {
-		return ""
+		return "", false
 	}
-	all, err := home.List()
-	if err != nil {
-		return ""
-	}
-	for _, info := range all {
-		if info.Config.ImageID == string(id) || info.Config.ImageID == id.Hex() {
-			return info.Config.Name
+	for _, info := range users[string(id)] {
+		if name == "" || info.Running {
+			name, running = info.Name(), info.Running
 		}
 	}
-	return ""
+	return name, running
+}
+
+// imageUsers lists the containers of all hosts by the images that they need.
+func (a *App) imageUsers() (map[string][]*container.Info, error) {
+	if _, err := a.Home(); err != nil { // makes the folder
+		return nil, err
+	}
+	return container.ImageUsers(filepath.Join(a.Root, "containers"))
 }
 
 // printRemoved prints what is gone, and records it.

@@ -41,11 +41,14 @@ func (s *Store) Tag(ctx context.Context, m *Image, name image.Reference) error {
 type RemoveOptions struct {
 	// Force removes all names of an image that is named by its id, and the
 	// names of one that containers use, which stays without a name.
-	Force    bool
+	Force bool
+	// AllNames removes all names of an image that is named by its id, but of one
+	// that containers use none.
+	AllNames bool
 	Unpacker Unpacker
-	// UsedBy names a container that needs the image though it does not run, or
-	// is empty. It may be nil.
-	UsedBy func(id image.Digest) string
+	// UsedBy names a container that needs the image and says whether it runs;
+	// the name is empty if none does. It may be nil.
+	UsedBy func(id image.Digest) (container string, running bool)
 }
 
 // A Removed is what Remove did.
@@ -56,11 +59,11 @@ type Removed struct {
 
 // An InUseError reports an image that cannot be deleted.
 type InUseError struct {
-	Name, Why string
+	What, Why string
 	hint      string
 }
 
-func (e *InUseError) Error() string { return e.Name + ": " + e.Why }
+func (e *InUseError) Error() string { return e.What + " - " + e.Why }
 
 // Hint is what the user can do.
 func (e *InUseError) Hint() string { return e.hint }
@@ -101,10 +104,10 @@ func (s *Store) untag(ctx context.Context, name string, o RemoveOptions) (*Remov
 	}
 	if !byName {
 		going = all.Refs
-		if !o.Force && len(repositories(going)) > 1 {
+		if !o.Force && !o.AllNames && len(repositories(going)) > 1 {
 			return nil, &InUseError{
-				Name: name, Why: "the image has names in several repositories",
-				hint: "remove them by name, or all with rbox rmi -f " + name,
+				What: "unable to delete " + m.ID.Short() + " (must be forced)", Why: "image is referenced in multiple repositories",
+				hint: "remove its names, or all with rbox rmi -f " + name,
 			}
 		}
 	}
@@ -152,20 +155,40 @@ func (s *Store) removeRefs(m *Image, going []Ref, last bool, o RemoveOptions) (*
 
 // unused returns the lock of m, held for deleting it, or an *InUseError.
 func (s *Store) unused(m *Image, o RemoveOptions) (*os.File, error) {
-	name := m.ID.Short()
-	if len(m.Refs) > 0 {
-		name = m.Refs[0].Reference().Familiar()
-	}
 	if o.UsedBy != nil {
-		if container := o.UsedBy(m.ID); container != "" {
-			return nil, &InUseError{Name: name, Why: "the container " + container + " uses the image", hint: "rbox rm " + container}
+		if container, running := o.UsedBy(m.ID); container != "" {
+			return nil, inUse(m, container, running)
 		}
 	}
 	hold, err := lockFile(context.Background(), s.imagePath(m.ID, "lock"), unix.LOCK_EX|unix.LOCK_NB)
 	if err == unix.EWOULDBLOCK {
-		return nil, &InUseError{Name: name, Why: "a running container uses the image", hint: "stop the container first"}
+		return nil, inUse(m, "", true)
 	}
 	return hold, err
+}
+
+// inUse says in Docker's words that a container needs m, which was named by
+// its id or by one of its names.
+func inUse(m *Image, container string, running bool) error {
+	e := &InUseError{hint: "rbox rm " + container}
+	which := "container " + container
+	if container == "" { // it is about to start, or belongs to another host
+		which, e.hint = "a running container", "stop the container first"
+	} else if running {
+		e.hint = "rbox rm -f " + container
+	}
+	if len(m.Refs) > 0 {
+		e.What = fmt.Sprintf("unable to remove repository reference %q (must force)", m.Refs[0].Reference().Familiar())
+		e.Why = fmt.Sprintf("%s is using its referenced image %s", which, m.ID.Short())
+		return e
+	}
+	e.What = fmt.Sprintf("unable to delete %s (must be forced)", m.ID.Short())
+	e.Why = "image is being used by stopped " + which
+	if running {
+		e.What = fmt.Sprintf("unable to delete %s (cannot be forced)", m.ID.Short())
+		e.Why = "image is being used by running " + strings.TrimPrefix(which, "a running ")
+	}
+	return e
 }
 
 // deleteRecord deletes the image's folder: first, and at once, its name.

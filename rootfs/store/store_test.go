@@ -443,7 +443,7 @@ func TestRemove(t *testing.T) {
 		wantErr   string
 	}{
 		{name: "nonesuch", wantErr: "no such image"},
-		{name: string(a.ID), wantErr: "several repositories"},
+		{name: string(a.ID), wantErr: "multiple repositories"},
 		{name: "a:1", wantNames: 1},
 		{name: "a:1", wantErr: "no such image"},
 		{name: "other/a:2", usedBy: "keen_gull", wantErr: "container keen_gull"},
@@ -457,7 +457,7 @@ func TestRemove(t *testing.T) {
 			checkWhole(t, s, u)
 			step.before()
 		}
-		o.Force, o.UsedBy = step.force, func(image.Digest) string { return step.usedBy }
+		o.Force, o.UsedBy = step.force, func(image.Digest) (string, bool) { return step.usedBy, false }
 		r, err := s.Remove(ctx, step.name, o)
 		if step.wantErr != "" {
 			if err == nil || !strings.Contains(err.Error(), step.wantErr) {

@@ -2,6 +2,8 @@ package container
 
 import (
 	"cmp"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -29,6 +31,32 @@ func (h *Home) Brief(all bool) ([]*Info, error) {
 	}
 	slices.SortFunc(list, newest)
 	return list, nil
+}
+
+// ImageUsers lists, by the id of the image, the containers of all hosts that
+// keep theirs below dir, as Brief does, and those that are being made or removed.
+func ImageUsers(dir string) (map[string][]*Info, error) {
+	users := map[string][]*Info{}
+	hosts, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, host := range hosts {
+		h := &Home{filepath.Join(dir, host.Name())}
+		ids, err := h.IDs()
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		for _, id := range ids {
+			// Whether a container of another host runs cannot be known here: its
+			// configuration alone counts.
+			info, err := h.Inspect(id)
+			if err == nil && info.Config.ImageID != "" {
+				users[info.Config.ImageID] = append(users[info.Config.ImageID], &info)
+			}
+		}
+	}
+	return users, nil
 }
 
 // newest orders containers as listings show them.

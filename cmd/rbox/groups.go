@@ -1,0 +1,31 @@
+//go:build !front
+
+package main
+
+// ContainerCmd holds the commands about containers under Docker's newer names.
+type ContainerCmd struct {
+	Attach  AttachCmd           `cmd:"" help:"Connect to what a container shows and reads."`
+	Create  CreateCmd           `cmd:"" help:"Make a container that start runs."`
+	Exec    ExecCmd             `cmd:"" help:"Run a command in a running container."`
+	Inspect ContainerInspectCmd `cmd:"" help:"Show all about containers, as JSON."`
+	Kill    KillCmd             `cmd:"" help:"Send a signal to containers."`
+	Ls      PsCmd               `cmd:"" aliases:"list,ps" help:"List containers."`
+	Pause   PauseCmd            `cmd:"" help:"Freeze containers."`
+	Prune   ContainerPruneCmd   `cmd:"" help:"Remove all containers that do not run."`
+	Rename  RenameCmd           `cmd:"" help:"Give a container another name."`
+	Restart RestartCmd          `cmd:"" help:"Stop containers and start them again."`
+	Rm      RmCmd               `cmd:"" aliases:"remove" help:"Remove containers."`
+	Start   StartCmd            `cmd:"" help:"Start containers."`
+	Stop    StopCmd             `cmd:"" help:"End containers in order."`
+	Top     TopCmd              `cmd:"" help:"Show the processes of a container."`
+	Unpause UnpauseCmd          `cmd:"" help:"Thaw paused containers."`
+	Wait    WaitCmd             `cmd:"" help:"Wait until containers end, and print their exit statuses."`
+}
+
+// SystemCmd holds the commands about all that rbox keeps.
+type SystemCmd struct {
+	Check SystemCheckCmd `cmd:"" help:"Look for what is damaged or left over, and mend it."`
+	Df    SystemDfCmd    `cmd:"" help:"Show what takes how much of the disk."`
+	Info  InfoCmd        `cmd:"" help:"Show where rbox keeps what, and what this host grants."`
+	Prune SystemPruneCmd `cmd:"" help:"Remove what nothing uses."`
+}
