@@ -99,9 +99,6 @@ func (c *console) terminal(master *os.File) error {
 	if err != nil {
 		return os.NewSyscallError("fcntl", err)
 	}
-	if err := unix.SetNonblock(fd, true); err != nil {
-		return os.NewSyscallError("fcntl", err)
-	}
 	c.mu.Lock()
 	c.stdin, c.master = os.NewFile(uintptr(fd), "terminal"), master
 	c.mu.Unlock()
@@ -219,23 +216,22 @@ func (c *console) endInput() {
 	}
 }
 
-// finish waits until all that the program wrote is handed on, and readies the
-// console for the next start. last says that there is none.
-func (c *console) finish(last bool) {
+// finish waits until all that the program wrote is handed on, lets go of all
+// viewers but stays, and readies the console for the next start.
+func (c *console) finish(stays *viewer) {
 	c.copying.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	closeFiles([]*os.File{c.stdin, c.master})
 	c.stdin, c.master = nil, nil
-	if !last {
-		return
-	}
 	for v := range c.viewers {
-		v.close()
+		if v != stays {
+			v.close()
+			delete(c.viewers, v)
+		}
 	}
-	c.viewers = nil
 	if c.log != nil {
-		c.log.Close()
+		c.log.Close() // it opens again where it is written to
 	}
 }
 

@@ -12,6 +12,13 @@ func (m *monitor) event(action string, more map[string]string) {
 	Record(m.home, Info{Config: m.Config, State: m.state}, action, more)
 }
 
+// happened is event for those who do not hold m.mu.
+func (m *monitor) happened(action string, more map[string]string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.event(action, more)
+}
+
 // Record records what happened to a container in the events of its host.
 func Record(h *Home, i Info, action string, more map[string]string) error {
 	attributes := map[string]string{"image": i.Config.Image, "name": i.Name()}

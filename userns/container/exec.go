@@ -32,8 +32,13 @@ const allCapabilities = ^uint64(0)
 // exec starts a program for c and tells c of its start and end.
 func (m *monitor) exec(c *client, files []*os.File) {
 	defer closeFiles(files)
+	if !m.admit() {
+		c.send(message{Failed: failure(errNotRunning)})
+		return
+	}
 	master, child, detach, err := m.startExec(files)
 	if err != nil {
+		m.guests.Done()
 		c.send(message{Failed: failure(err)})
 		return
 	}
@@ -43,14 +48,29 @@ func (m *monitor) exec(c *client, files []*os.File) {
 		c.mu.Unlock()
 	}
 	if master != nil {
-		c.send(message{Started: child.Pid, Streams: streamTerminal | streamInput | streamOutput}, master)
+		c.send(message{Started: child.Pid, Streams: streamTerminal | streamInput}, master)
 	} else {
 		c.send(message{Started: child.Pid})
 	}
 	if detach && master != nil {
 		go drain(master)
 	}
-	go awaitExec(c, child, master)
+	go func() {
+		defer m.guests.Done()
+		status := awaitExec(c, child, master)
+		m.happened("exec_die", map[string]string{"exitCode": strconv.Itoa(status)})
+	}()
+}
+
+// admit counts a further program, unless the container has ended.
+func (m *monitor) admit() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.child == nil {
+		return false
+	}
+	m.guests.Add(1)
+	return true
 }
 
 // startExec starts what files, as they came with a request, ask for.
@@ -65,13 +85,10 @@ func (m *monitor) startExec(files []*os.File) (master *os.File, child *userns.Ch
 		return nil, nil, false, fmt.Errorf("exec: read the request: %w", err)
 	}
 	m.mu.Lock()
-	running, pid := m.child != nil, m.state.Pid
+	pid := m.state.Pid
 	m.mu.Unlock()
 	streams := files[1:]
-	switch {
-	case !running:
-		return nil, nil, false, errNotRunning
-	case len(e.Args) == 0 || len(streams) != 3+e.Preserve:
+	if len(e.Args) == 0 || len(streams) != 3+e.Preserve {
 		return nil, nil, false, fmt.Errorf("exec: the request is not whole")
 	}
 	plan, account, err := m.execPlan(e)
@@ -85,6 +102,9 @@ func (m *monitor) startExec(files []*os.File) (master *os.File, child *userns.Ch
 		}
 	}
 	child, err = join(plan, ready, pid)
+	if err == nil {
+		m.happened("exec_start: "+strings.Join(e.Args, " "), nil)
+	}
 	if err != nil && master != nil {
 		master.Close()
 	}
@@ -176,13 +196,13 @@ func ownNamespace(ns *os.File, kind string) bool {
 	return unix.Fstat(int(ns.Fd()), &a) == nil && unix.Stat("/proc/self/ns/"+kind, &b) == nil && a.Ino == b.Ino
 }
 
-// awaitExec reaps the program and tells its client.
-func awaitExec(c *client, child *userns.Child, master *os.File) {
+// awaitExec reaps the program, tells its client and returns its exit status.
+func awaitExec(c *client, child *userns.Child, master *os.File) (status int) {
 	child.AwaitEnd()
 	c.mu.Lock()
 	c.exec = nil
 	c.mu.Unlock()
-	status := killed
+	status = killed
 	if ws, err := child.Wait(); err == nil && ws.Exited() {
 		status = ws.ExitStatus()
 	} else if err == nil {
@@ -192,4 +212,5 @@ func awaitExec(c *client, child *userns.Child, master *os.File) {
 	if master != nil {
 		master.Close()
 	}
+	return status
 }

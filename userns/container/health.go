@@ -91,8 +91,12 @@ func (m *monitor) checkHealth(over <-chan struct{}) {
 			return
 		case <-timer.C:
 		}
+		if !m.admit() {
+			return
+		}
 		since := time.Since(begun)
 		result := m.check(h)
+		m.guests.Done()
 		select {
 		case <-over: // it was killed with the container
 			return

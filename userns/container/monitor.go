@@ -55,6 +55,7 @@ type monitor struct {
 
 	sharesPids uint64 // the program's mount namespace, if it has no pid namespace of its own; else 0
 	listening  sync.WaitGroup
+	guests     sync.WaitGroup // further programs, for as long as they need us
 }
 
 // MonitorMain waits for a container and runs it, from its mounts to its
@@ -208,8 +209,12 @@ func (m *monitor) beginAgain() error {
 	m.state.Restarts++
 	err = m.saveStarted()
 	m.mu.Unlock()
+	if err != nil {
+		m.child.Kill()
+		return err
+	}
 	m.watch()
-	return err
+	return nil
 }
 
 // notStarted records that a restart went wrong; it counts as an end.
@@ -242,7 +247,10 @@ func (m *monitor) announce() error {
 	go m.listen()
 	go m.serve(m.first)
 	if m.Timeout > 0 {
-		time.AfterFunc(time.Duration(m.Timeout)*time.Second, func() { m.end(unix.SIGKILL) })
+		time.AfterFunc(time.Duration(m.Timeout)*time.Second, func() {
+			m.halt()
+			m.end(unix.SIGKILL)
+		})
 	}
 	return nil
 }
@@ -326,8 +334,9 @@ func (m *monitor) finish() (again bool) {
 	if m.PidFile != "" {
 		os.Remove(m.PidFile)
 	}
+	m.guests.Wait() // they use the tree, and their clients are to hear of their end
 	if m.console != nil {
-		m.console.finish(!again)
+		m.console.finish(m.staying(again))
 	}
 	if err != nil {
 		m.first.send(message{Notice: "the container's end is not recorded: " + err.Error()})
@@ -337,6 +346,17 @@ func (m *monitor) finish() (again bool) {
 	}
 	m.tell(message{Ended: &ended{status, again}})
 	return again
+}
+
+// staying is the one viewer who stays for the next run; the others' connection
+// ends with this one.
+func (m *monitor) staying(again bool) *viewer {
+	if !again {
+		return nil
+	}
+	m.first.mu.Lock()
+	defer m.first.mu.Unlock()
+	return m.first.viewer
 }
 
 // await returns the status of process 1, or of the failure to start it again.

@@ -191,12 +191,22 @@ func (m *monitor) openTerminal(account stage.Account) (err error) {
 }
 
 // newTerminal makes a terminal of the container's; its size is 0 if unknown.
+// Its master does not block a thread.
 func (m *monitor) newTerminal(account stage.Account, rows, cols uint16) (master *os.File, name string, err error) {
-	master, name, err = m.tree.OpenTerminal(max(outside(m.Plan.Namespaces.UIDs, account.UID), 0))
-	if err != nil || rows == 0 {
-		return master, name, err
+	blocking, name, err := m.tree.OpenTerminal(max(outside(m.Plan.Namespaces.UIDs, account.UID), 0))
+	if err != nil {
+		return nil, "", err
 	}
-	return master, name, unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols})
+	defer blocking.Close()
+	fd, err := unix.FcntlInt(blocking.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err == nil {
+		err = unix.SetNonblock(fd, true)
+		master = os.NewFile(uintptr(fd), name)
+	}
+	if err == nil && rows != 0 {
+		err = unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols})
+	}
+	return master, name, err
 }
 
 // A callerTerminal is the terminal that rbox was started on, with its modes

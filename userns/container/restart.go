@@ -57,7 +57,7 @@ func (m *monitor) settle() {
 	}
 	m.mu.Unlock()
 	if m.console != nil {
-		m.console.finish(true)
+		m.console.finish(nil)
 	}
 	m.doom()
 	m.tell(message{Ended: &ended{Status: status}})

@@ -82,8 +82,8 @@ func (s *session) follow() (int, error) {
 				return 0, nil
 			}
 			s.begin(m.Streams, files)
-		case m.Ended != nil && !m.Ended.Again:
-			s.shown.Wait()
+		case m.Ended != nil && !(m.Ended.Again && s.starting):
+			s.drain()
 			return m.Ended.Status, nil
 		}
 	}
@@ -183,6 +183,19 @@ func (s *session) connect(which streams, files []*os.File) {
 	if errs != nil {
 		s.shown.Go(func() { io.Copy(os.Stderr, errs) })
 	}
+}
+
+// drainTime is what processes left behind get to write to a terminal that
+// nobody but them has open.
+const drainTime = 100 * time.Millisecond
+
+// drain shows what the program still had to say. Without others to look at it
+// a terminal may stay open for longer than its program lives.
+func (s *session) drain() {
+	if s.terminal != nil {
+		s.terminal.SetReadDeadline(time.Now().Add(drainTime))
+	}
+	s.shown.Wait()
 }
 
 // rawMode lets each key pass to the program's terminal, if ours is one too.
