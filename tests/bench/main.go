@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -25,12 +26,14 @@ func main() {
 	rounds := flag.Int("rounds", 50, "containers that each program starts")
 	pulls := flag.Int("pulls", 5, "times that each program pulls the image")
 	megabytes := flag.Int("size", 200, "size of the image to pull, MB")
+	logs := flag.Int("log", 500, "what a container writes to its log, MB")
+	crowd := flag.Int("containers", 1000, "containers that are listed, and that run at one time")
 	flag.Parse()
 	if err := enterMountNamespace(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
-	if err := run(*rounds, *pulls, *megabytes); err != nil {
+	if err := run(*rounds, *pulls, *megabytes, *logs, *crowd); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -41,9 +44,11 @@ type bench struct {
 	*account.Desk
 	rbox   string // the copy of rbox to measure
 	alpine string // root file system, tar.gz
+
+	noPodman error // why podman takes no part
 }
 
-func run(rounds, pulls, megabytes int) error {
+func run(rounds, pulls, megabytes, logs, crowd int) error {
 	who, err := account.Ensure(account.Plain)
 	if err != nil {
 		return err
@@ -73,18 +78,91 @@ func run(rounds, pulls, megabytes int) error {
 	// The benchmark outlasts the tests' short idle time; podman wants a runtime directory.
 	b.Env = append(b.Env, "RBOX_KEEPER_IDLE=5s", "XDG_RUNTIME_DIR="+b.Run)
 
-	defer b.endPodman()
+	end := func() {
+		b.endRbox()
+		b.endPodman()
+	}
+	defer end()
+	defer onInterrupt(func() {
+		end()
+		removeAll(dir, top)
+	})()
 
 	fmt.Printf("%s, %d CPUs, as %s with %d ids\n\n", kernel(), runtime.NumCPU(), who.Name, mapped(who))
-	if rounds > 0 {
-		if err := b.startup(rounds); err != nil {
+	if err := b.load(); err != nil {
+		return err
+	}
+	for _, part := range []struct {
+		size    int
+		measure func() error
+	}{
+		{rounds, func() error { return b.startup(rounds) }},
+		{rounds, func() error { return b.commands(rounds) }},
+		{logs, func() error { return b.logs(logs) }},
+		{min(rounds, crowd), func() error { return b.listing(rounds, crowd) }},
+		{crowd, func() error { return b.crowd(crowd) }},
+		{pulls, func() error { return b.pull(dir, pulls, megabytes) }},
+	} {
+		if part.size <= 0 {
+			continue
+		}
+		if err := part.measure(); err != nil {
 			return err
 		}
 	}
-	if pulls > 0 {
-		return b.pull(dir, pulls, megabytes)
+	return nil
+}
+
+// onInterrupt has clean called, and this program end, by Ctrl-C or SIGTERM
+// until the function it returns is called: containers in the background would
+// outlive it.
+func onInterrupt(clean func()) (over func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
+	go func() {
+		if _, ok := <-signals; ok {
+			clean()
+			os.Exit(130)
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(signals)
+	}
+}
+
+// load makes the image alpine for rbox and for podman.
+func (b *bench) load() error {
+	if _, err := b.run(b.rbox, "import", b.alpine, "alpine"); err != nil {
+		return err
+	}
+	if b.noPodman = b.lookPath("podman"); b.noPodman == nil {
+		_, b.noPodman = b.run("podman", b.podman("import", b.alpine, podmanImage)...)
 	}
 	return nil
+}
+
+// podmanImage is the name by which podman has the image alpine.
+const podmanImage = "localhost/bench/alpine"
+
+// endRbox removes the containers that are there.
+func (b *bench) endRbox() {
+	if _, err := b.run(b.rbox, "rm", "-f", "-a"); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+	}
+}
+
+// endPodman does so, and ends the process that holds podman's user namespace.
+func (b *bench) endPodman() {
+	if b.lookPath("podman") == nil {
+		b.run("podman", b.podman("rm", "-f", "-a", "-t", "0")...)
+		b.run("podman", b.podman("system", "migrate")...)
+	}
+}
+
+// podman is a command line of podman's that works on this desk alone.
+func (b *bench) podman(args ...string) []string {
+	return append([]string{"--cgroup-manager=cgroupfs", "--events-backend=file", "--log-level=error"}, args...)
 }
 
 // removeAll deletes dir: where the caller is not root, files of its subordinate

@@ -10,9 +10,6 @@ import (
 
 // startup measures a container that runs `true` and is gone.
 func (b *bench) startup(rounds int) error {
-	if _, err := b.run(b.rbox, "import", b.alpine, "alpine"); err != nil {
-		return err
-	}
 	bundle, err := b.bundle()
 	if err != nil {
 		return err
@@ -44,7 +41,21 @@ func (b *bench) starter(name, needs, prog string, args ...string) *contestant {
 
 // timed runs a command as the account and returns how long it took.
 func (b *bench) timed(prog string, args ...string) (time.Duration, error) {
+	return b.timedIn("", prog, args...)
+}
+
+// silent is timedIn for a command of which only a failure matters.
+func (b *bench) silent(variable, prog string, args ...string) error {
+	_, err := b.timedIn(variable, prog, args...)
+	return err
+}
+
+// timedIn is timed with one more variable in the environment, or with none if it is "".
+func (b *bench) timedIn(variable, prog string, args ...string) (time.Duration, error) {
 	cmd := b.Command(prog, args...)
+	if variable != "" {
+		cmd.Env = append(cmd.Env, variable)
+	}
 	stderr, err := os.CreateTemp("", "rbench-stderr-")
 	if err != nil {
 		return 0, err
@@ -104,23 +115,9 @@ func editConfig(file string) error {
 	return os.WriteFile(file, data, 0o644)
 }
 
-// endPodman ends the process that holds podman's user namespace.
-func (b *bench) endPodman() {
-	if b.lookPath("podman") == nil {
-		b.run("podman", b.podman("system", "migrate")...)
-	}
-}
-
-// podman is a command line of podman's that works on this desk alone.
-func (b *bench) podman(args ...string) []string {
-	return append([]string{"--cgroup-manager=cgroupfs", "--events-backend=file", "--log-level=error"}, args...)
-}
-
+// podmanStarter takes part in every fifth round, for it takes its time.
 func (b *bench) podmanStarter() *contestant {
-	c := b.starter("podman run --rm --network none", "podman", "podman", b.podman("run", "--rm", "--network", "none", "--pull=never", "localhost/bench/alpine", "true")...)
-	c.every = 5
-	if c.missing == nil {
-		_, c.missing = b.run("podman", b.podman("import", b.alpine, "localhost/bench/alpine")...)
-	}
+	c := b.starter("podman run --rm --network none", "", "podman", b.podman("run", "--rm", "--network", "none", "--pull=never", podmanImage, "true")...)
+	c.every, c.missing = 5, b.noPodman
 	return c
 }

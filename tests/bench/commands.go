@@ -1,0 +1,114 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"time"
+)
+
+// commands measures what people and scripts type again and again, each with
+// the same containers and images on both sides.
+func (b *bench) commands(rounds int) error {
+	const running = "bench"
+	if err := b.furnish(b.rbox, "alpine", running, nil); err != nil {
+		return err
+	}
+	noPodman := b.noPodman
+	if noPodman == nil {
+		noPodman = b.furnish("podman", podmanImage, running, b.podman())
+	}
+	for _, args := range [][]string{
+		{"exec", running, "true"},
+		{"ps"},
+		{"logs", running},
+		{"images"},
+		{"inspect", running},
+	} {
+		podman := b.starter("podman "+args[0], "", "podman", b.podman(args...)...)
+		podman.every, podman.missing = 5, noPodman
+		all := []*contestant{b.starter("rbox "+args[0], "", b.rbox, args...), podman}
+		measure(rounds, all)
+		table(os.Stdout, titles[args[0]], all, []bar{{podman.name, 1.0 / 10, "rbox 10 times faster than podman"}})
+	}
+	b.endRbox()
+	if b.noPodman == nil {
+		b.run("podman", b.podman("rm", "-f", "-a", "-t", "0")...)
+	}
+	return nil
+}
+
+// titles are those of the tables of commands.
+var titles = map[string]string{
+	"exec":    "run true in a running container",
+	"ps":      "list one running container of four",
+	"logs":    "show a log of 100 lines",
+	"images":  "list four images",
+	"inspect": "show all about a running container",
+}
+
+// furnish gives prog one running container with 100 lines in its log, three
+// that have ended, and four images.
+func (b *bench) furnish(prog, image, running string, options []string) error {
+	command := func(args ...string) error {
+		_, err := b.run(prog, append(options[:len(options):len(options)], args...)...)
+		return err
+	}
+	for i := range 3 {
+		if err := command("import", "--change", fmt.Sprintf("LABEL number=%d", i), b.alpine, fmt.Sprintf("%s:%d", image, i)); err != nil {
+			return err
+		}
+		if err := command("run", "--name", fmt.Sprintf("ended%d", i), "--network", "none", image, "true"); err != nil {
+			return err
+		}
+	}
+	script := "seq 100; exec sleep 86400"
+	return command("run", "-d", "--name", running, "--network", "none", "--log-driver", logDriver(prog), image, "sh", "-c", script)
+}
+
+// logDriver is the one that writes the same file format with both.
+func logDriver(prog string) string {
+	if prog == "podman" {
+		return "k8s-file"
+	}
+	return "file"
+}
+
+// listing measures a list of many containers beside one of few. They lie in
+// data folders of their own and were all made by `rbox create`.
+func (b *bench) listing(rounds, many int) error {
+	const few = 10
+	var all []*contestant
+	for _, n := range []int{many, few} {
+		c, err := b.lister(n)
+		if err != nil {
+			return err
+		}
+		all = append(all, c)
+	}
+	measure(rounds, all)
+	table(os.Stdout, fmt.Sprintf("list %d created containers", many), all, []bar{
+		{all[1].name, 5, fmt.Sprintf("within 5 times the list of %d", few)},
+	})
+	return nil
+}
+
+// lister lists n containers that it makes.
+func (b *bench) lister(n int) (*contestant, error) {
+	store, err := b.newStore()
+	if err != nil {
+		return nil, err
+	}
+	root := "RBOX_ROOT=" + store + "/root"
+	if err := b.silent(root, b.rbox, "import", b.alpine, "alpine"); err != nil {
+		return nil, err
+	}
+	errs := inParallel(n, func() error {
+		return b.silent(root, b.rbox, "create", "--network", "none", "alpine", "true")
+	})
+	c := &contestant{name: fmt.Sprintf("rbox ps -a of %d", n)}
+	if len(errs) > 0 {
+		c.missing = errs[0]
+	}
+	c.once = func() (time.Duration, error) { return b.timedIn(root, b.rbox, "ps", "-a") }
+	return c, nil
+}
