@@ -60,6 +60,7 @@ func (s *session) serve() (int, error) {
 	case result := <-status:
 		return result()
 	case <-s.detached:
+		os.Stderr.WriteString("\r\n") // the cursor stands where the program left it
 		return 0, ErrDetached
 	}
 }
