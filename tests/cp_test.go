@@ -447,3 +447,26 @@ func TestCpWaitsItsTurn(t *testing.T) {
 	}
 	want{stdout: "6\n"}.check(t, b.rbox("start", "-a", "one"))
 }
+
+// A copy that is killed leaves a container that starts.
+func TestCpKilled(t *testing.T) {
+	t.Parallel()
+	b := newBox(t)
+	b.removed("one")
+	b.must("create", "--name", "one", "alpine", "ls", "/tmp")
+	for range 5 {
+		r, w := io.Pipe()
+		p := b.start(call{args: []string{"cp", "-", "one:/tmp"}, stdin: r})
+		tw := tar.NewWriter(w)
+		if err := tw.WriteHeader(&tar.Header{Name: "half", Size: 1 << 20, Mode: 0o644}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tw.Write(make([]byte, 1<<19)); err != nil {
+			t.Fatal(err)
+		}
+		p.signal(9)
+		w.Close()
+		p.wait()
+		want{stdout: "half\n"}.check(t, b.rbox("start", "-a", "one"))
+	}
+}

@@ -26,9 +26,7 @@ type containerFiles struct {
 	info  container.Info
 	job   filesJob
 	image *store.Image // nil for a container of a directory
-	locks []*os.File   // of the image: the process has them too
-
-	folder *container.Folder // locked, if its files are changed while it does not run
+	locks []*os.File   // of the container and its image: the process has them too
 
 	cmd     *userns.Cmd
 	answers *json.Decoder
@@ -68,9 +66,11 @@ func openFiles(ctx context.Context, app *App, name, op string) (*containerFiles,
 		}
 	}
 	if op == "put" {
-		if c.folder, _, err = home.Reopen(id); err != nil {
+		folder, _, err := home.Reopen(id)
+		if err != nil {
 			return nil, err
 		}
+		c.locks = append(c.locks, folder.Lock())
 	}
 	c.job.Diff = c.diffOptions()
 	if err := c.lowers(ctx); err != nil {
@@ -129,9 +129,6 @@ func (c *containerFiles) close() {
 		if f != nil {
 			f.Close()
 		}
-	}
-	if c.folder != nil {
-		c.folder.Close()
 	}
 }
 

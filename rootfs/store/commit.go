@@ -96,8 +96,10 @@ func ociLayer(mediaType string) string {
 func packGzip(r io.Reader) *io.PipeReader {
 	out, in := io.Pipe()
 	go func() {
-		z := gzip.NewWriter(in)
-		_, err := io.Copy(z, r)
+		z, err := gzip.NewWriterLevel(in, gzip.BestSpeed)
+		if err == nil {
+			_, err = io.Copy(z, r)
+		}
 		if err == nil {
 			err = z.Close()
 		}
