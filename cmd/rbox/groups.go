@@ -5,8 +5,12 @@ package main
 // ContainerCmd holds the commands about containers under Docker's newer names.
 type ContainerCmd struct {
 	Attach  AttachCmd           `cmd:"" help:"Connect to what a container shows and reads."`
+	Commit  CommitCmd           `cmd:"" help:"Make an image of what a container has changed."`
+	Cp      CpCmd               `cmd:"" help:"Copy files between a container and here."`
 	Create  CreateCmd           `cmd:"" help:"Make a container that start runs."`
+	Diff    DiffCmd             `cmd:"" help:"Show what a container has changed in its image's files."`
 	Exec    ExecCmd             `cmd:"" help:"Run a command in a running container."`
+	Export  ExportCmd           `cmd:"" help:"Write a container's files to an archive."`
 	Inspect ContainerInspectCmd `cmd:"" help:"Show all about containers, as JSON."`
 	Kill    KillCmd             `cmd:"" help:"Send a signal to containers."`
 	Ls      PsCmd               `cmd:"" aliases:"list,ps" help:"List containers."`
