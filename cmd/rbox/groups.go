@@ -13,6 +13,7 @@ type ContainerCmd struct {
 	Export  ExportCmd           `cmd:"" help:"Write a container's files to an archive."`
 	Inspect ContainerInspectCmd `cmd:"" help:"Show all about containers, as JSON."`
 	Kill    KillCmd             `cmd:"" help:"Send a signal to containers."`
+	Logs    LogsCmd             `cmd:"" help:"Show what a container wrote."`
 	Ls      PsCmd               `cmd:"" aliases:"list,ps" help:"List containers."`
 	Pause   PauseCmd            `cmd:"" help:"Freeze containers."`
 	Prune   ContainerPruneCmd   `cmd:"" help:"Remove all containers that do not run."`

@@ -182,7 +182,7 @@ func (a *App) pruneImages(all bool, wanted pruneFilters) (done []string, freed i
 		}
 		removed, err := s.Remove(ctx, string(m.ID), o)
 		if removed != nil {
-			done = append(done, removedLines(removed)...)
+			done = append(done, a.removedLines(removed)...)
 		}
 		if !isInUse(err) { // by a container that has been made meanwhile
 			failed.add(err)
@@ -194,14 +194,17 @@ func (a *App) pruneImages(all bool, wanted pruneFilters) (done []string, freed i
 	return done, freed, failed.last
 }
 
-// removedLines tells what was removed in the words of Docker's prune.
-func removedLines(removed *store.Removed) (lines []string) {
+// removedLines tells what was removed in the words of Docker's prune, and
+// records it.
+func (a *App) removedLines(removed *store.Removed) (lines []string) {
 	for _, r := range removed.Untagged {
 		ref := r.Reference()
 		lines = append(lines, "untagged: "+ref.Familiar())
+		a.recordImage("untag", string(r.ID), ref.Familiar())
 	}
 	for _, id := range removed.Deleted {
 		lines = append(lines, "deleted: "+string(id))
+		a.recordImage("delete", string(id), string(id))
 	}
 	return lines
 }

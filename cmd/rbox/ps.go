@@ -134,14 +134,22 @@ func (c *PsCmd) image(info *container.Info) string {
 	return name
 }
 
+// command is the program with its arguments, those with spaces in quotes, as
+// Docker writes it.
 func (c *PsCmd) command(info *container.Info) string {
-	text := strings.Join(info.Config.Entrypoint, " ")
-	if len(info.Config.Command) > 0 {
-		if text != "" {
-			text += " "
+	var b strings.Builder
+	for _, words := range [][]string{info.Config.Entrypoint, info.Config.Command} {
+		for _, word := range words {
+			if b.Len() > 0 {
+				b.WriteByte(' ')
+				if strings.Contains(word, " ") {
+					word = "'" + word + "'"
+				}
+			}
+			b.WriteString(word)
 		}
-		text += strings.Join(info.Config.Command, " ")
 	}
+	text := b.String()
 	if !c.NoTrunc {
 		text = ellipsis(text, 20)
 	}

@@ -131,10 +131,10 @@ func TestPs(t *testing.T) {
 	for name, tc := range map[string]struct{ args, want string }{
 		"none runs": {"", "CONTAINER ID   IMAGE     COMMAND   CREATED   STATUS    PORTS     NAMES\n"},
 		"all": {"-a", head +
-			id[3] + `   alpine     "sleep a long time i…"   7 minutes ago    Created                              job` + "\n" +
+			id[3] + `   alpine     "sleep 'a long time …"   7 minutes ago    Created                              job` + "\n" +
 			id[2] + `   postgres   ""                       8 minutes ago    Exited (2) 3 minutes ago             db` + "\n" +
 			id[1] + `   nginx      ""                       9 minutes ago    Created                              web-2` + "\n" +
-			id[0] + `   nginx      "nginx -g daemon off;"   10 minutes ago   Exited (0) 3 minutes ago             web` + "\n"},
+			id[0] + `   nginx      "nginx -g 'daemon of…"   10 minutes ago   Exited (0) 3 minutes ago             web` + "\n"},
 		"ids":            {"-aq", id[3] + "\n" + id[2] + "\n" + id[1] + "\n" + id[0] + "\n"},
 		"quiet, none":    {"-q", ""},
 		"last":           {"-n 2 --format {{.Names}}", "job\ndb\n"},
@@ -149,7 +149,7 @@ func TestPs(t *testing.T) {
 		"fields": {"-af name=db --format {{.Command}}|{{.Image}}|{{.RunningFor}}|{{.Status}}|{{.Labels}}|{{.Mounts}}|{{.Networks}}|{{.LocalVolumes}}|{{.Ports}}",
 			`""|postgres|8 minutes ago|Exited (2) 3 minutes ago|tier=back|data,/srv|none|1|` + "\n"},
 		"size of nothing": {"-af name=db --format {{.Size}}", "0B (virtual 0B)\n"},
-		"quoted command":  {"-af name=^web$ --no-trunc --format {{.Command}}", `"nginx -g daemon off;"` + "\n"},
+		"quoted command":  {"-af name=^web$ --no-trunc --format {{.Command}}", `"nginx -g 'daemon off;'"` + "\n"},
 
 		"filter, all":          {"-f name=web", "CONTAINER ID   IMAGE     COMMAND   CREATED   STATUS    PORTS     NAMES\n"},
 		"name":                 {"-af name=web --format {{.Names}}", "web-2\nweb\n"},
