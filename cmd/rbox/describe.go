@@ -44,7 +44,7 @@ func (c *RunCmd) describe(config *container.Config, from image.ContainerConfig) 
 	if c.StopTimeout < -1 || c.Timeout < 0 {
 		return fmt.Errorf("--stop-timeout %d, --timeout %d: want seconds", c.StopTimeout, c.Timeout)
 	}
-	config.StopTimeout, config.Timeout = c.StopTimeout, c.Timeout
+	config.StopTimeout, config.Timeout = int(c.StopTimeout), c.Timeout
 	config.StopSignal = from.StopSignal
 	if c.StopSignal != "" {
 		config.StopSignal = c.StopSignal

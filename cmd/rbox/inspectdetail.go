@@ -65,6 +65,7 @@ type detailHealth struct {
 }
 
 type detailHost struct {
+	Annotations     map[string]string `json:",omitempty"`
 	Binds           []string
 	ContainerIDFile string
 	LogConfig       detailLog
@@ -242,8 +243,8 @@ func newDetailHost(c container.Config) detailHost {
 	p := c.Plan
 	h := detailHost{
 		Binds: c.Options.Binds, NetworkMode: networkName(c), PortBindings: map[string][]struct{}{},
-		LogConfig:     detailLog{Type: c.Log.Driver, Config: logOptions(c.Log)},
-		RestartPolicy: detailRestart{c.Restart.Name, c.Restart.Limit}, AutoRemove: c.AutoRemove, CgroupnsMode: "private",
+		LogConfig:   detailLog{Type: c.Log.Driver, Config: logOptions(c.Log)},
+		Annotations: c.Annotations, RestartPolicy: detailRestart{c.Restart.Name, c.Restart.Limit}, AutoRemove: c.AutoRemove, CgroupnsMode: "private",
 		DNS: notNil(c.Options.DNS), DNSOptions: []string{}, DNSSearch: []string{}, ExtraHosts: c.Options.AddHost, GroupAdd: p.Process.Groups,
 		IpcMode: c.Options.Ipc, PidMode: c.Options.Pid, UTSMode: c.Options.Uts, UsernsMode: c.Options.Userns,
 		ReadonlyRootfs: p.ReadOnly, ShmSize: p.ShmSize, Runtime: "rbox", Devices: []detailDevice{}, Ulimits: []detailUlimit{},

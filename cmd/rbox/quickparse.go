@@ -213,6 +213,18 @@ func set(v reflect.Value, tag reflect.StructTag, value string) bool {
 			return false
 		}
 		v.Set(reflect.Append(v, reflect.ValueOf(value)))
+	case seconds:
+		n, err := strconv.Atoi(value)
+		if err != nil {
+			return false
+		}
+		v.SetInt(int64(n))
+	case *seconds:
+		n, err := strconv.Atoi(value)
+		if err != nil {
+			return false
+		}
+		v.Set(reflect.ValueOf((*seconds)(&n)))
 	case int:
 		n, err := strconv.Atoi(value)
 		if err != nil {

@@ -35,18 +35,18 @@ type createFlags struct {
 	TTY         bool `group:"Program" short:"t" name:"tty" help:"Give the container a terminal."`
 	Rm          bool `group:"Container" help:"Remove the container when it ends."`
 
-	Restart             string `group:"Container" help:"Start it again when it ends: no, on-failure[:TIMES], always or unless-stopped." default:"no" placeholder:"POLICY"`
-	Replace             bool   `group:"Container" help:"Remove the container that has the name."`
-	StopSignal          string `group:"Container" help:"Signal that asks the program to end." placeholder:"SIGNAL"`
-	StopTimeout         int    `group:"Container" help:"Seconds that stop grants before it kills; -1: for ever." default:"10" placeholder:"SECONDS"`
-	Timeout             int    `group:"Container" help:"Seconds after which the container is killed; 0: never." placeholder:"SECONDS"`
-	HealthCmd           string `group:"Health" help:"Command, for the image's shell, that tells whether the container is healthy; none: do not check." placeholder:"COMMAND"`
-	HealthInterval      string `group:"Health" help:"Time between checks." placeholder:"DURATION"`
-	HealthTimeout       string `group:"Health" help:"Time that one check may take." placeholder:"DURATION"`
-	HealthStartPeriod   string `group:"Health" help:"Time in which failures do not count at first." placeholder:"DURATION"`
-	HealthStartInterval string `group:"Health" help:"Time between checks in the start period." placeholder:"DURATION"`
-	HealthRetries       int    `group:"Health" help:"Failures in a row that make it unhealthy." placeholder:"N"`
-	NoHealthcheck       bool   `group:"Health" help:"Do not check, even if the image says how."`
+	Restart             string  `group:"Container" help:"Start it again when it ends: no, on-failure[:TIMES], always or unless-stopped." default:"no" placeholder:"POLICY"`
+	Replace             bool    `group:"Container" help:"Remove the container that has the name."`
+	StopSignal          string  `group:"Container" help:"Signal that asks the program to end." placeholder:"SIGNAL"`
+	StopTimeout         seconds `group:"Container" help:"Seconds that stop grants before it kills; -1: for ever." default:"10" placeholder:"SECONDS"`
+	Timeout             int     `group:"Container" help:"Seconds after which the container is killed; 0: never." placeholder:"SECONDS"`
+	HealthCmd           string  `group:"Health" help:"Command, for the image's shell, that tells whether the container is healthy; none: do not check." placeholder:"COMMAND"`
+	HealthInterval      string  `group:"Health" help:"Time between checks." placeholder:"DURATION"`
+	HealthTimeout       string  `group:"Health" help:"Time that one check may take." placeholder:"DURATION"`
+	HealthStartPeriod   string  `group:"Health" help:"Time in which failures do not count at first." placeholder:"DURATION"`
+	HealthStartInterval string  `group:"Health" help:"Time between checks in the start period." placeholder:"DURATION"`
+	HealthRetries       int     `group:"Health" help:"Failures in a row that make it unhealthy." placeholder:"N"`
+	NoHealthcheck       bool    `group:"Health" help:"Do not check, even if the image says how."`
 
 	LogDriver string   `group:"Container" help:"Where output goes: file, none, or passthrough (to rbox's own streams)." placeholder:"DRIVER"`
 	LogOpt    []string `group:"Container" sep:"none" help:"max-size=SIZE of one log file, max-file=NUMBER of them." placeholder:"NAME=VALUE"`

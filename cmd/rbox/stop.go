@@ -13,7 +13,7 @@ import (
 
 // StopCmd ends containers in order.
 type StopCmd struct {
-	Time   *int     `short:"t" aliases:"timeout" help:"Seconds to wait before it is killed; -1: for ever." placeholder:"SECONDS"`
+	Time   *seconds `short:"t" aliases:"timeout" help:"Seconds to wait before it is killed; -1: for ever." placeholder:"SECONDS"`
 	Signal string   `short:"s" help:"Signal that asks it to end, instead of its own." placeholder:"SIGNAL"`
 	All    bool     `short:"a" help:"Stop all that run."`
 	Ignore bool     `short:"i" help:"Say nothing of containers that do not exist."`
@@ -89,7 +89,7 @@ func concurrently(names []string, f func(name string) error) func(yield func(out
 }
 
 // stop asks the container to end, and kills it if it does not in time.
-func stop(home *container.Home, id, name, signal string, seconds *int) error {
+func stop(home *container.Home, id, name, signal string, grant *seconds) error {
 	info, err := home.Inspect(id)
 	if err != nil {
 		return err
@@ -103,9 +103,8 @@ func stop(home *container.Home, id, name, signal string, seconds *int) error {
 			return err
 		}
 	}
-	grant := info.Config.StopTimeout
-	if seconds != nil {
-		grant = *seconds
+	if grant == nil {
+		grant = (*seconds)(&info.Config.StopTimeout)
 	}
 	client, err := dial(home, id, name)
 	if errors.As(err, new(*container.NotRunningError)) {
@@ -117,7 +116,7 @@ func stop(home *container.Home, id, name, signal string, seconds *int) error {
 	defer client.Close()
 	err = client.Stop(sig)
 	if err == nil {
-		err = awaitEnd(client, grant)
+		err = awaitEnd(client, int(*grant))
 	}
 	if over(home, id) {
 		return nil
@@ -191,7 +190,7 @@ func (c *KillCmd) Run(app *App) error {
 
 // RestartCmd stops and starts containers.
 type RestartCmd struct {
-	Time   *int     `short:"t" aliases:"timeout" help:"Seconds to wait before it is killed; -1: for ever." placeholder:"SECONDS"`
+	Time   *seconds `short:"t" aliases:"timeout" help:"Seconds to wait before it is killed; -1: for ever." placeholder:"SECONDS"`
 	Signal string   `short:"s" help:"Signal that asks it to end, instead of its own." placeholder:"SIGNAL"`
 	All    bool     `short:"a" help:"Restart all that run."`
 	IDs    []string `arg:"" optional:"" name:"CONTAINER" help:"Names or ids."`
@@ -250,9 +249,12 @@ func (c *WaitCmd) wait(home *container.Home, name string) (status int, err error
 	if err != nil {
 		return 0, err
 	}
-	for {
+	for before, first := (time.Time{}), true; ; first = false {
 		info, err := home.Inspect(id)
 		gone := err != nil
+		if first {
+			before = info.State.Finished
+		}
 		switch {
 		case gone && status == 0 && c.Condition != "removed":
 			return 0, &container.NoContainerError{Name: name}
@@ -262,6 +264,8 @@ func (c *WaitCmd) wait(home *container.Home, name string) (status int, err error
 			return 0, nil
 		case !info.Running && (c.Condition == "not-running" || c.Condition == "stopped" || c.Condition == "exited"):
 			return info.State.ExitStatus, nil
+		case !info.Running && c.Condition == "next-exit" && !info.State.Finished.Equal(before):
+			return info.State.ExitStatus, nil // it was over before we saw it run
 		case !info.Running:
 			status = info.State.ExitStatus
 			time.Sleep(waitPause)
@@ -347,3 +351,6 @@ func (c *RenameCmd) Run(app *App) error {
 		return client.Rename(name)
 	})
 }
+
+// seconds are a span of time on the command line; negative is for ever.
+type seconds int

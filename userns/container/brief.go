@@ -82,7 +82,7 @@ func brief(dir string, all bool) ([]*Info, error) {
 	infos, shown := make([]Info, len(ids)), make([]bool, len(ids))
 	var next atomic.Int64
 	read := func() {
-		r := briefReader{dir: int(d.Fd())}
+		r := briefReader{dir: int(d.Fd()), kept: filepath.Base(dir) == kept}
 		for i := int(next.Add(1)) - 1; i < len(ids); i = int(next.Add(1)) - 1 {
 			shown[i] = r.read(ids[i], all, &infos[i])
 		}
@@ -104,8 +104,9 @@ func brief(dir string, all bool) ([]*Info, error) {
 
 // A briefReader reads one container after another into the same buffer.
 type briefReader struct {
-	dir int // where they lie
-	buf []byte
+	dir  int // where they lie
+	kept bool
+	buf  []byte
 }
 
 // read fills info with the container id and tells whether it is to be shown.
@@ -126,7 +127,7 @@ func (r *briefReader) read(id string, all bool, info *Info) bool {
 	if b, err := r.all(config); err != nil || !scanConfig(b, &info.Config) {
 		return false // it is being made
 	}
-	return info.Running || !info.Config.AutoRemove // the rest the next run removes
+	return info.Running || r.kept // the rest the next run removes
 }
 
 // claims tells whether s is that of a container that runs, if its monitor lives.

@@ -13,6 +13,8 @@ import (
 
 // A Client speaks with the monitor of a running container.
 type Client struct {
+	home  *Home
+	id    string
 	sock  *os.File
 	ended *ended // told while something else was awaited
 }
@@ -38,7 +40,7 @@ func (h *Home) Dial(id string) (*Client, error) {
 	for begun := time.Now(); ; time.Sleep(dialPause) {
 		sock, err := dialControl(h.folder(id))
 		if err == nil {
-			return &Client{sock: os.NewFile(uintptr(sock), "monitor")}, nil
+			return &Client{home: h, id: id, sock: os.NewFile(uintptr(sock), "monitor")}, nil
 		}
 		if !isGone(err) {
 			return nil, fmt.Errorf("reach the monitor of container %s: %w", Short(id), err)
@@ -98,12 +100,17 @@ func (c *Client) ask(m message) error {
 	}
 }
 
-// gone says what the loss of the connection means.
+// gone says what the loss of the connection means: a monitor that has recorded
+// its container's end went in order.
 func (c *Client) gone(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
-		return errLost()
+	if !errors.Is(err, io.EOF) && !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) {
+		return err
 	}
-	return err
+	dir := c.home.folder(c.id)
+	if _, err := os.Lstat(dir); err != nil || !readState(dir).claims() {
+		return &NotRunningError{Short(c.id)}
+	}
+	return errLost()
 }
 
 // Ended waits for the container's end for as long as limit, for ever if that

@@ -192,6 +192,25 @@ func (h *Home) Reopen(id string) (*Folder, Config, error) {
 	return f, c, nil
 }
 
+// Pass moves the folder of a container that was created to be removed at its
+// end to where a Sweep finds it, should its monitor be killed.
+func (f *Folder) Pass(c *Config) error {
+	dir := filepath.Join(f.home.Dir, passing, f.id)
+	if f.Dir == dir {
+		return nil
+	}
+	if err := os.Rename(f.Dir, dir); err != nil {
+		return err
+	}
+	for _, path := range []*string{&c.Plan.Root.Upper, &c.Plan.Root.Work, &c.Plan.Root.Dir} {
+		if below, ok := strings.CutPrefix(*path, f.Dir+"/"); ok {
+			*path = filepath.Join(dir, below)
+		}
+	}
+	f.Dir = dir
+	return f.Write(*c)
+}
+
 // Close lets go of the folder.
 func (f *Folder) Close() { f.config.Close() }
 
@@ -419,7 +438,7 @@ func (h *Home) List() ([]Info, error) {
 		if err != nil {
 			return nil, err
 		}
-		if info.Running || !info.Config.AutoRemove {
+		if info.Running || filepath.Dir(info.Dir) == filepath.Join(h.Dir, kept) {
 			all = append(all, info) // the rest the next run removes
 		}
 	}
