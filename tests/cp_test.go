@@ -7,8 +7,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // states makes containers in which files are copied: one that runs, one that
@@ -469,4 +472,53 @@ func TestCpKilled(t *testing.T) {
 		p.wait()
 		want{stdout: "half\n"}.check(t, b.rbox("start", "-a", "one"))
 	}
+}
+
+// Attributes go in and out; layers that a reboot has put in doubt are made again.
+func TestCpAttributesAfterReboot(t *testing.T) {
+	t.Parallel()
+	b := newBox(t)
+	b.removed("one")
+	b.must("run", "--name", "one", "alpine", "sh", "-c", "echo x >/f; rm /etc/motd")
+	records, err := filepath.Glob(filepath.Join(b.root, "layers/*/*/layer.json"))
+	if err != nil || len(records) == 0 {
+		t.Fatalf("%v %v", records, err)
+	}
+	for _, record := range records {
+		text, err := os.ReadFile(record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other := regexp.MustCompile(`"Boot":"[^"]*"`).ReplaceAll(text, []byte(`"Boot":"another"`))
+		if err := os.WriteFile(record, other, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want{stdout: "D /etc/motd\n"}.check(t, result{stdout: grep(b.must("diff", "one"), "motd")})
+	file := b.file("g", "y\n", 0o640)
+	if err := unix.Setxattr(file, "user.test", []byte("a\nb"), 0); err != nil {
+		t.Skip(err)
+	}
+	b.must("cp", "g", "one:/g")
+	b.must("cp", "one:/g", "h")
+	value := make([]byte, 10)
+	n, err := unix.Getxattr(filepath.Join(b.home, "h"), "user.test", value)
+	if err != nil || string(value[:n]) != "a\nb" {
+		t.Errorf("the attribute came back as %q, %v", value[:max(n, 0)], err)
+	}
+	if st, err := os.Stat(filepath.Join(b.home, "h")); err != nil || st.Mode() != 0o640 {
+		t.Errorf("%v, %v", st, err)
+	}
+	want{stdout: "x\n"}.check(t, b.rbox("run", "--rm", b.must("commit", "one"), "cat", "/f"))
+}
+
+// grep returns the lines of text that have word in them.
+func grep(text, word string) string {
+	var found strings.Builder
+	for line := range strings.Lines(text + "\n") {
+		if strings.Contains(line, word) {
+			found.WriteString(line)
+		}
+	}
+	return found.String()
 }
