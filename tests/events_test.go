@@ -42,6 +42,19 @@ func TestEvents(t *testing.T) {
 	}
 }
 
+func TestEventsOfStopAndRestart(t *testing.T) {
+	b := newBox(t)
+	b.must("run", "-d", "--name", "svc", "alpine", "sleep", "1000")
+	t.Cleanup(func() { b.rbox("rm", "-f", "svc") })
+	b.must("restart", "-t", "0", "svc")
+	b.must("stop", "-t", "0", "svc")
+	got := b.must("events", "--since", "1h", "--no-stream", "-f", "container=svc", "--format", "{{.Action}}")
+	ending := "kill kill die stop" // the signal to end, and the one that no program survives
+	if want := "create start " + ending + " start restart " + ending; strings.ReplaceAll(got, "\n", " ") != want {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
 func TestEventsForms(t *testing.T) {
 	b := newBox(t)
 	b.ended("job", "exit 3")

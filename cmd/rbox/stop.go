@@ -119,6 +119,7 @@ func stop(home *container.Home, id, name, signal string, grant *seconds) error {
 		err = awaitEnd(client, int(*grant))
 	}
 	if over(home, id) {
+		container.Record(home, info, "stop", nil)
 		return nil
 	}
 	return err
@@ -208,6 +209,9 @@ func (c *RestartCmd) Run(app *App) error {
 		}
 		if _, err := app.start(home, id, func(l *container.Launch) { l.Detach = true }); err != nil {
 			return err
+		}
+		if info, err := home.Inspect(id); err == nil {
+			container.Record(home, info, "restart", nil)
 		}
 		_, err := fmt.Fprintln(app.Stdout, name)
 		return err
