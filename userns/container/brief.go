@@ -1,6 +1,7 @@
 package container
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"io/fs"
@@ -124,10 +125,22 @@ func (r *briefReader) read(id string, all bool, info *Info) bool {
 	if !info.Running && !all {
 		return false
 	}
-	if b, err := r.all(config); err != nil || !scanConfig(b, &info.Config) {
+	b, err := r.all(config)
+	if err != nil || !scanConfig(string(beforePlan(b)), &info.Config) && !scanConfig(string(b), &info.Config) {
 		return false // it is being made
 	}
 	return info.Running || r.kept // the rest the next run removes
+}
+
+// beforePlan is what comes before the plan, the last in a config.json and by
+// far the largest: what of it a listing shows, if anything, costs as much memory
+// as all else.
+func beforePlan(b []byte) []byte {
+	key := []byte(`"Plan":`)
+	if i := bytes.Index(b, key); i >= 0 {
+		return b[:i+len(key)]
+	}
+	return b
 }
 
 // claims tells whether s is that of a container that runs, if its monitor lives.
@@ -157,8 +170,8 @@ func (r *briefReader) open(id, file string) (int, error) {
 	return unix.Openat(r.dir, id+file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 }
 
-// all returns what the file holds.
-func (r *briefReader) all(fd int) (string, error) {
+// all returns what the file holds, in the buffer.
+func (r *briefReader) all(fd int) ([]byte, error) {
 	if r.buf == nil {
 		r.buf = make([]byte, 8<<10)
 	}
@@ -169,10 +182,10 @@ func (r *briefReader) all(fd int) (string, error) {
 		case err == unix.EINTR:
 			continue
 		case err != nil:
-			return "", err
+			return nil, err
 		}
 		if n += m; n < len(r.buf) { // a file gives less only at its end
-			return string(r.buf[:n]), nil
+			return r.buf[:n], nil
 		}
 		r.buf = append(r.buf, make([]byte, len(r.buf))...)
 	}
@@ -191,7 +204,7 @@ func (r *briefReader) state(id string) State {
 		}
 		b, err := r.all(fd)
 		unix.Close(fd)
-		if err != nil || scanState(b, &s) {
+		if err != nil || scanState(string(b), &s) {
 			return s
 		}
 		runtime.Gosched()
