@@ -8,12 +8,9 @@ import (
 	"fmt"
 	"io"
 	"reflect"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"text/template"
-
-	"rbox/userns/container"
 )
 
 // templateFuncs are the functions that Docker's --format templates may use.
@@ -265,29 +262,4 @@ func executeEither(w io.Writer, t *template.Template, format string, v any) erro
 		return nil
 	}
 	return err
-}
-
-// humanSize is n bytes as Docker writes it: in decimal units, with the given
-// number of significant digits.
-func humanSize(n int64, digits int) string {
-	units := []string{"B", "kB", "MB", "GB", "TB", "PB", "EB"}
-	size := float64(n)
-	for i, unit := range units {
-		text := strconv.FormatFloat(size, 'g', digits, 64)
-		// What rounding makes 1000 of has an exponent, and is 1 of the next unit.
-		if i == len(units)-1 || !strings.Contains(text, "e") {
-			return text + unit
-		}
-		size /= 1000
-	}
-	panic("no units")
-}
-
-// shortID is the first digits of an id or digest, without its algorithm.
-func shortID(id string) string {
-	_, digits, found := strings.Cut(id, ":")
-	if !found {
-		digits = id
-	}
-	return container.Short(digits)
 }

@@ -1,12 +1,7 @@
-//go:build !front
-
 package main
 
 import (
-	"fmt"
-	"path"
-	"slices"
-	"strings"
+	"io"
 	"time"
 
 	"rbox/rootfs/image"
@@ -40,67 +35,86 @@ type imageRow struct {
 	VirtualSize  string
 }
 
-// Run prints Docker's columns.
+// An imageTest tells whether an image is shown under a name, nil for one without.
+type imageTest func(*store.Image, *image.Reference) bool
+
+// everyImage keeps all.
+func everyImage(*store.Image, *image.Reference) bool { return true }
+
+// Run prints Docker's columns. What needs templates or filters is in
+// imagesfull.go: starting it takes longer than a plain listing.
 func (c *ImagesCmd) Run(app *App) error {
+	if c.Format != "" || c.Name != "" || len(c.Filter) > 0 {
+		return c.full(app)
+	}
 	s, err := app.Images()
 	if err != nil {
 		return err
 	}
-	images, err := s.List()
+	rows, err := c.rows(s, everyImage)
 	if err != nil {
 		return err
 	}
-	filters := c.Filter
-	if c.Name != "" {
-		filters = append(slices.Clone(filters), "reference="+c.Name)
-	}
-	keep, err := imageFilters(s, filters)
-	if err != nil {
-		return err
-	}
-	var rows []any
-	seen := map[string]bool{}
-	for _, m := range images {
-		for _, r := range imageRows(m, keep, c.Digests) {
-			if !c.NoTrunc {
-				r.ID = shortID(r.ID)
-			}
-			if c.Quiet && c.Format == "" {
-				if !seen[r.ID] {
-					fmt.Fprintln(app.Stdout, r.ID)
-				}
-				seen[r.ID] = true
-				continue
-			}
-			rows = append(rows, r)
-		}
-	}
-	if c.Quiet && c.Format == "" {
-		return nil
-	}
-	return c.listing().print(app.Stdout, c.Format, rows)
+	return c.plain(app.Stdout, rows)
 }
 
-func (c *ImagesCmd) listing() listing {
-	l := listing{
-		columns: []column{
-			{"Containers", "CONTAINERS"}, {"CreatedAt", "CREATED AT"}, {"CreatedSince", "CREATED"}, {"Digest", "DIGEST"},
-			{"ID", "IMAGE ID"}, {"Repository", "REPOSITORY"}, {"SharedSize", "SHARED SIZE"}, {"Size", "SIZE"},
-			{"Tag", "TAG"}, {"UniqueSize", "UNIQUE SIZE"}, {"VirtualSize", "VIRTUAL SIZE"},
-		},
-		standard: []string{"Repository", "Tag", "ID", "CreatedSince", "Size"},
-		noHead:   c.NoHead,
+// rows are those of all images that keep keeps.
+func (c *ImagesCmd) rows(s *store.Store, keep imageTest) (rows []imageRow, err error) {
+	images, err := s.List()
+	for _, m := range images {
+		rows = append(rows, imageRows(m, keep)...)
 	}
-	if c.Digests {
-		l.standard = []string{"Repository", "Tag", "Digest", "ID", "CreatedSince", "Size"}
+	if !c.NoTrunc {
+		for i := range rows {
+			rows[i].ID = shortID(rows[i].ID)
+		}
 	}
-	return l
+	return rows, err
+}
+
+// plain writes ids, or the table without a format.
+func (c *ImagesCmd) plain(w io.Writer, rows []imageRow) error {
+	if c.Quiet {
+		return writeIDs(w, rows)
+	}
+	columns := []string{"REPOSITORY", "TAG", "DIGEST", "IMAGE ID", "CREATED", "SIZE"}
+	var cells []string
+	add := func(row ...string) {
+		if !c.Digests {
+			row = append(row[:2], row[3:]...)
+		}
+		cells = append(cells, row...)
+	}
+	if !c.NoHead {
+		add(columns...)
+	}
+	for _, r := range rows {
+		add(r.Repository, r.Tag, r.Digest, r.ID, r.CreatedSince, r.Size)
+	}
+	if !c.Digests {
+		return writeColumns(w, len(columns)-1, cells)
+	}
+	return writeColumns(w, len(columns), cells)
+}
+
+// writeIDs writes each id once, however many names an image has.
+func writeIDs(w io.Writer, rows []imageRow) error {
+	var b []byte
+	seen := map[string]bool{}
+	for _, r := range rows {
+		if !seen[r.ID] {
+			b = append(append(b, r.ID...), '\n')
+		}
+		seen[r.ID] = true
+	}
+	_, err := w.Write(b)
+	return err
 }
 
 const none = "<none>"
 
 // imageRows makes a row of each name of m that keep keeps, or one for an image without.
-func imageRows(m *store.Image, keep func(*store.Image, *image.Reference) bool, digests bool) (rows []imageRow) {
+func imageRows(m *store.Image, keep imageTest) (rows []imageRow) {
 	row := imageRow{
 		ID: string(m.ID), Repository: none, Tag: none, Digest: none,
 		Containers: "N/A", SharedSize: "N/A", UniqueSize: "N/A",
@@ -136,68 +150,4 @@ func imageRows(m *store.Image, keep func(*store.Image, *image.Reference) bool, d
 		rows = append(rows, row)
 	}
 	return rows
-}
-
-// imageFilters returns what decides whether an image is shown under a name,
-// nil for an image without one.
-func imageFilters(s *store.Store, filters []string) (func(*store.Image, *image.Reference) bool, error) {
-	type test func(*store.Image, *image.Reference) bool
-	var tests []test
-	var patterns []string
-	for _, f := range filters {
-		key, value, ok := strings.Cut(f, "=")
-		if !ok {
-			return nil, &adviceError{fmt.Errorf("--filter %s: it has no value", f), "such as --filter dangling=true"}
-		}
-		switch key {
-		case "reference":
-			patterns = append(patterns, value)
-		case "dangling":
-			want := value == "true" || value == "1"
-			tests = append(tests, func(_ *store.Image, ref *image.Reference) bool { return (ref == nil) == want })
-		case "label":
-			k, v, exact := strings.Cut(value, "=")
-			tests = append(tests, func(m *store.Image, _ *image.Reference) bool {
-				have, ok := m.Config.Config.Labels[k]
-				return ok && (!exact || have == v)
-			})
-		case "before", "since":
-			other, err := s.Lookup(value)
-			if err != nil {
-				return nil, err
-			}
-			tests = append(tests, func(m *store.Image, _ *image.Reference) bool {
-				if key == "before" {
-					return m.Created().Before(other.Created())
-				}
-				return m.Created().After(other.Created())
-			})
-		default:
-			return nil, &adviceError{fmt.Errorf("--filter %s: there is no such filter", f), "filters are reference, dangling, label, before and since"}
-		}
-	}
-	if len(patterns) > 0 {
-		tests = append(tests, func(_ *store.Image, ref *image.Reference) bool {
-			return ref != nil && slices.ContainsFunc(patterns, func(p string) bool { return matchesReference(p, *ref) })
-		})
-	}
-	return func(m *store.Image, ref *image.Reference) bool {
-		for _, t := range tests {
-			if !t(m, ref) {
-				return false
-			}
-		}
-		return true
-	}, nil
-}
-
-// matchesReference matches a name, with or without its tag and with or
-// without its registry, against a pattern of path.Match.
-func matchesReference(pattern string, ref image.Reference) bool {
-	for _, name := range []string{ref.Familiar(), ref.FamiliarName(), ref.String(), ref.Name()} {
-		if ok, err := path.Match(pattern, name); err == nil && ok {
-			return true
-		}
-	}
-	return false
 }

@@ -12,6 +12,8 @@ import (
 
 func (*PsCmd) full(*App) error { return errBeyond }
 
+func (*ImagesCmd) full(*App) error { return errBeyond }
+
 func printTemplate(io.Writer, string, []any) error { return errBeyond }
 
 func (*containerDetail) addSizes(*App, *container.Home, container.Info) error { return errBeyond }

@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"rbox/rootfs/image"
 	"rbox/userns/container"
@@ -26,7 +25,7 @@ type PsCmd struct {
 }
 
 // psColumns are those of the table.
-var psColumns = [...]string{"CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"}
+var psColumns = []string{"CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"}
 
 // Run prints Docker's columns. What needs templates, images or the sizes of
 // files is in psfull.go: starting it takes longer than a plain listing.
@@ -71,48 +70,17 @@ func (c *PsCmd) plain(w io.Writer, list []*container.Info, now time.Time) error 
 		_, err := w.Write(ids)
 		return err
 	}
-	rows := make([][len(psColumns)]string, 0, 1+len(list))
+	cells := make([]string, 0, (1+len(list))*len(psColumns))
 	if !c.NoHead {
-		rows = append(rows, psColumns)
+		cells = append(cells, psColumns...)
 	}
 	for _, info := range list {
-		rows = append(rows, [...]string{
-			c.id(info), c.image(info), c.command(info), humanDuration(now.Sub(info.Config.Created)) + " ago",
+		cells = append(cells,
+			c.id(info), c.image(info), c.command(info), humanDuration(now.Sub(info.Config.Created))+" ago",
 			statusText(info, now), portsText(info), info.Name(),
-		})
+		)
 	}
-	return writeColumns(w, rows)
-}
-
-// writeColumns writes rows as text/tabwriter does with Docker's settings, in a
-// fraction of its time.
-func writeColumns(w io.Writer, rows [][len(psColumns)]string) error {
-	const least, padding = 10, 3
-	var widths [len(psColumns)]int
-	size := 0
-	for i := range rows {
-		for k, cell := range rows[i] {
-			widths[k] = max(widths[k], least, utf8.RuneCountInString(cell)+padding)
-		}
-	}
-	for _, n := range widths {
-		size += n
-	}
-	b := make([]byte, 0, len(rows)*(size+8))
-	for i := range rows {
-		for k, cell := range rows[i] {
-			b = append(b, cell...)
-			if k == len(widths)-1 {
-				break
-			}
-			for n := utf8.RuneCountInString(cell); n < widths[k]; n++ {
-				b = append(b, ' ')
-			}
-		}
-		b = append(b, '\n')
-	}
-	_, err := w.Write(b)
-	return err
+	return writeColumns(w, len(psColumns), cells)
 }
 
 func (c *PsCmd) id(info *container.Info) string {
@@ -196,6 +164,9 @@ func healthText(h *container.Health) string {
 
 // ellipsis shortens s to n characters.
 func ellipsis(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
 	if r := []rune(s); len(r) > n {
 		return string(r[:n-1]) + "…"
 	}

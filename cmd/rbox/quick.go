@@ -32,6 +32,8 @@ func quickCommand(word string) command {
 		return new(LogsCmd)
 	case "ps", "list", "ls":
 		return new(PsCmd)
+	case "images":
+		return new(ImagesCmd)
 	case "inspect":
 		return new(InspectCmd)
 	}

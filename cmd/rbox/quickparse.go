@@ -17,7 +17,8 @@ func quickParse(cmd any, args []string) bool {
 	if !q.defaults(q.cmd) {
 		return false
 	}
-	words, passthrough := q.positional()
+	words, tag := q.positional()
+	passthrough := tag.Get("passthrough") == "partial"
 	var taken []string
 	for len(args) > 0 {
 		arg := args[0]
@@ -42,6 +43,9 @@ func quickParse(cmd any, args []string) bool {
 			taken, args = append(taken, arg), args[1:]
 		}
 	}
+	if _, optional := tag.Lookup("optional"); optional && len(taken) == 0 {
+		return true
+	}
 	return q.place(words, taken)
 }
 
@@ -49,14 +53,14 @@ type quick struct{ cmd reflect.Value }
 
 // positional is the field for what is no flag: text or a list, the last one
 // taking all that follows if it passes through.
-func (q quick) positional() (v reflect.Value, passthrough bool) {
+func (q quick) positional() (v reflect.Value, tag reflect.StructTag) {
 	for i := range q.cmd.NumField() {
 		f := q.cmd.Type().Field(i)
 		if _, ok := f.Tag.Lookup("arg"); ok {
-			return q.cmd.Field(i), f.Tag.Get("passthrough") == "partial"
+			return q.cmd.Field(i), f.Tag
 		}
 	}
-	return v, false
+	return v, ""
 }
 
 // place puts the words into their field.

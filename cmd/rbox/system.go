@@ -17,7 +17,6 @@ import (
 
 	"rbox/cgroupv2"
 	"rbox/idmap"
-	"rbox/rootfs/image"
 	"rbox/rootfs/store"
 	"rbox/rootfs/volume"
 	"rbox/userns/container"
@@ -160,7 +159,7 @@ func (u *usage) printAll(w io.Writer) error {
 		others := slices.Delete(slices.Clone(u.images), i, i+1)
 		unique := diskUse(u.images) - diskUse(others)
 		size := diskUse([]*store.Image{m})
-		for _, row := range imageRows(m, func(*store.Image, *image.Reference) bool { return true }, false) {
+		for _, row := range imageRows(m, everyImage) {
 			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", row.Repository, row.Tag, shortID(row.ID), row.CreatedSince,
 				humanSize(size, 4), humanSize(size-unique, 4), humanSize(unique, 4), len(u.users[string(m.ID)]))
 		}
