@@ -76,7 +76,7 @@ func (p *patient) examine() Diagnosis {
 		}
 		d.Needs = append(d.Needs, l.climb(inside))
 	}
-	d.Needs = append(d.Needs, p.cgroups(), p.runtimeDirectory())
+	d.Needs = append(d.Needs, p.cgroups(), p.runtimeDirectory(), p.lingering())
 	return d
 }
 
@@ -315,5 +315,27 @@ func (p *patient) runtimeDirectory() Need {
 		f.Cures = []Cure{{Do: "log in by ssh or a console instead of su or sudo"}, p.linger()}
 	}
 	n.State, n.Skipped = Lower, []Fault{f}
+	return n
+}
+
+// lingerDir has a file for each user who lingers; logind keeps it.
+const lingerDir = "/var/lib/systemd/linger/"
+
+// lingers tells whether the user's systemd stays while nobody is logged in.
+func (p *patient) lingers() bool { return p.exists(lingerDir + p.user) }
+
+// lingering tells what becomes of containers in the background when the user
+// logs out.
+func (p *patient) lingering() Need {
+	n := Need{Name: "lingering", State: Best}
+	switch {
+	case !p.systemd():
+		n.Rung = "not needed: no systemd ends what runs at logout"
+	case p.lingers():
+		n.Rung = "units of yours start at boot and run on after logout"
+	default:
+		why := "systemd starts no unit of yours at boot; at your last logout it ends them and, with KillUserProcesses=yes, all containers"
+		n.State, n.Skipped = Lost, []Fault{{"after logout", why, []Cure{p.linger()}}}
+	}
 	return n
 }

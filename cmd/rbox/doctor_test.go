@@ -36,7 +36,7 @@ func healthy(t *testing.T) *patient {
 		data: filepath.Join(t.TempDir(), "rbox"), exe: "/usr/bin/rbox", user: "kim", uid: 1000,
 		runtime: func() (string, error) { return xdg + "/rbox", nil },
 		read:    func(string) ([]byte, error) { return nil, os.ErrNotExist },
-		exists:  func(name string) bool { return name == "/run/systemd/system" },
+		exists:  func(name string) bool { return name == "/run/systemd/system" || name == "/var/lib/systemd/linger/kim" },
 		getenv: func(name string) string {
 			return map[string]string{"XDG_RUNTIME_DIR": xdg}[name]
 		},
@@ -151,6 +151,11 @@ func TestExamine(t *testing.T) {
 			},
 			want: map[string]string{"runtime directory": "lower /home/kim/run"},
 		},
+		"no lingering": {
+			change: func(p *patient) { p.exists = func(name string) bool { return name == "/run/systemd/system" } },
+			want:   map[string]string{"lingering": "none "},
+		},
+		"no systemd to linger": {change: func(p *patient) { p.exists = func(string) bool { return false } }},
 		"no runtime directory at all": {
 			change: func(p *patient) { p.runtime = func() (string, error) { return "", errors.New("no") } },
 			want:   map[string]string{"runtime directory": "fatal "},

@@ -58,6 +58,7 @@ type grammar struct {
 	Events     EventsCmd     `cmd:"" group:"System" help:"Show what happens to containers, images and volumes."`
 	System     SystemCmd     `cmd:"" group:"System" help:"Show, prune and check all that rbox keeps."`
 	Info       InfoCmd       `cmd:"" group:"System" help:"Show where rbox keeps what, and what this host grants."`
+	Generate   GenerateCmd   `cmd:"" group:"System" help:"Make files for other programs: units for systemd."`
 	Unshare    UnshareCmd    `cmd:"" group:"Host" help:"Run a command where all your ids are: root of what containers own."`
 	Doctor     DoctorCmd     `cmd:"" group:"Host" help:"Tell what this host grants to containers, and what would cure the rest."`
 	Completion CompletionCmd `cmd:"" group:"Host" help:"Print what completes rbox's commands in bash, zsh or fish."`

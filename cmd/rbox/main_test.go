@@ -72,6 +72,7 @@ func TestGrammarFor(t *testing.T) {
 		"container": "ls -a",
 		"system":    "df -v",
 		"info":      "-f json",
+		"generate":  "systemd -n one",
 	}
 	all := reflect.TypeFor[grammar]()
 	for f := range all.Fields() {

@@ -353,6 +353,10 @@ func (c *RunCmd) prepare(app *App, launch *container.Launch, home *container.Hom
 	}
 	o := &config.Options
 	o.AddHost, o.DNS, o.Binds = c.AddHost, c.DNS, c.Volume
+	o.Args = os.Args[1:]
+	if o.Dir, err = os.Getwd(); err != nil { // it was deleted
+		o.Dir = ""
+	}
 	if err := c.describe(&config, from.config); err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ type StartCmd struct {
 	Interactive bool     `short:"i" help:"Connect stdin; implies --attach."`
 	DetachKeys  string   `help:"Keys that leave a container with a terminal to itself." default:"ctrl-p,ctrl-q" placeholder:"KEYS"`
 	SigProxy    bool     `help:"With --attach, hand signals on (--sig-proxy=false: keep them)." default:"true" negatable:""`
+	Restart     string   `help:"This time, start it again by this policy in place of its own." placeholder:"POLICY"`
 	IDs         []string `arg:"" name:"CONTAINER" help:"Names or ids."`
 }
 
@@ -36,8 +37,15 @@ func (c *StartCmd) start(app *App, home *container.Home, id, name string) error 
 	if err != nil {
 		return err
 	}
+	policy, err := parseRestart(c.Restart)
+	if err != nil {
+		return err
+	}
 	status, err := app.start(home, id, func(l *container.Launch) {
 		l.Detach = !c.Attach
+		if c.Restart != "" {
+			l.Config.Restart = policy
+		}
 		terminal := l.Config.Plan.Process.Terminal
 		l.Streams = container.Streams{
 			Input: c.Interactive && l.Config.OpenStdin, Output: true, Terminal: terminal, Signals: c.SigProxy, Keys: keys,

@@ -83,6 +83,8 @@ type Options struct {
 	AddHost []string `json:",omitempty"`
 	DNS     []string `json:",omitempty"`
 	Binds   []string `json:",omitempty"` // -v as given
+	Args    []string `json:",omitempty"` // the command line that made it, after the program's name
+	Dir     string   `json:",omitempty"` // where that was given
 }
 
 // State is what became of it: its folder's state.json, written by whoever
