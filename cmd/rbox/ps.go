@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -33,6 +34,9 @@ func (c *PsCmd) Run(app *App) error {
 	if c.Size || c.Format != "" || len(c.Filter) > 0 {
 		return c.full(app)
 	}
+	// We are gone before collecting garbage pays, but for a great many containers.
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(256 << 20)
 	home, err := app.Home()
 	if err != nil {
 		return err

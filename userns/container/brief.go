@@ -22,14 +22,24 @@ import (
 // Options.Network; of State.Health the Status. Without all, those that do not
 // run are left out.
 func (h *Home) Brief(all bool) ([]*Info, error) {
-	var list []*Info
+	b := briefing{home: h, all: all}
 	for _, sub := range []string{kept, passing} {
-		some, err := brief(filepath.Join(h.Dir, sub), all)
-		if err != nil {
+		if err := b.list(sub); err != nil {
 			return nil, err
 		}
-		list = append(list, some...)
 	}
+	if len(b.ids) >= manyContainers {
+		if b.mark = h.changeMark(); b.mark == "" { // before any state is read
+			h.markChanged()
+			b.mark = h.changeMark()
+		}
+		b.known = h.readIndex()
+		b.fresh = b.mark != "" && b.known.mark == b.mark
+		if b.fresh && b.known.claims() >= manyContainers {
+			b.locks = locks()
+		}
+	}
+	list := b.read()
 	slices.SortFunc(list, newest)
 	return list, nil
 }
@@ -68,68 +78,140 @@ func newest(a, b *Info) int {
 // few is how many containers one thread reads faster than several start.
 const few = 24
 
-// brief reads the containers in dir, several at a time.
-func brief(dir string, all bool) ([]*Info, error) {
-	d, err := os.Open(dir)
+// A briefing is one call of Brief.
+type briefing struct {
+	home  *Home
+	all   bool
+	ids   []string // with the folder that they lie in before each
+	mark  string
+	known index
+	fresh bool            // the states that are known hold
+	locks map[string]bool // by inode, perhaps not all
+}
+
+// list adds the containers in the folder sub.
+func (b *briefing) list(sub string) error {
+	d, err := os.Open(filepath.Join(b.home.Dir, sub))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer d.Close()
-	ids, err := d.Readdirnames(-1)
-	if err != nil {
-		return nil, err
-	}
-	ids = slices.DeleteFunc(ids, func(id string) bool { return strings.HasPrefix(id, ".") })
-	infos, shown := make([]Info, len(ids)), make([]bool, len(ids))
-	var next atomic.Int64
-	read := func() {
-		r := briefReader{dir: int(d.Fd()), kept: filepath.Base(dir) == kept}
-		for i := int(next.Add(1)) - 1; i < len(ids); i = int(next.Add(1)) - 1 {
-			shown[i] = r.read(ids[i], all, &infos[i])
+	names, err := d.Readdirnames(-1)
+	for _, name := range names {
+		if !strings.HasPrefix(name, ".") {
+			b.ids = append(b.ids, sub+"/"+name)
 		}
 	}
+	return err
+}
+
+// read reads the containers, several at a time.
+func (b *briefing) read() (list []*Info) {
+	d, err := unix.Open(b.home.Dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(d)
+	infos, shown, items := make([]Info, len(b.ids)), make([]bool, len(b.ids)), make([]indexed, len(b.ids))
+	var next, news atomic.Int64
+	read := func() {
+		r := briefReader{briefing: b, dir: d}
+		for i := int(next.Add(1)) - 1; i < len(b.ids); i = int(next.Add(1)) - 1 {
+			shown[i] = r.read(b.ids[i], &infos[i], &items[i])
+		}
+		news.Add(r.news)
+	}
 	var others sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0)-1, len(ids)/few) {
+	for range min(runtime.GOMAXPROCS(0)-1, len(b.ids)/few) {
 		others.Go(read)
 	}
 	read()
 	others.Wait()
-	var list []*Info
 	for i := range infos {
 		if shown[i] {
 			list = append(list, &infos[i])
 		}
 	}
-	return list, nil
+	if b.mark != "" && news.Load() >= manyContainers/4 {
+		x := index{b.mark, map[string]indexed{}}
+		for i, item := range items {
+			if item.head != "" {
+				_, id, _ := strings.Cut(b.ids[i], "/")
+				x.items[id] = item
+			}
+		}
+		x.write(b.home)
+	}
+	return list
 }
 
 // A briefReader reads one container after another into the same buffer.
 type briefReader struct {
-	dir  int // where they lie
-	kept bool
+	*briefing
+	dir  int // the Home's
 	buf  []byte
+	news int64 // containers that were not in the index as they are
 }
 
-// read fills info with the container id and tells whether it is to be shown.
-func (r *briefReader) read(id string, all bool, info *Info) bool {
-	info.State = r.state(id)
-	if !all && !info.State.claims() {
+// read fills info with the container at path and tells whether it is to be
+// shown; item becomes what the index is to have of it.
+func (r *briefReader) read(path string, info *Info, item *indexed) bool {
+	sub, id, _ := strings.Cut(path, "/")
+	known, ok := r.known.items[id]
+	*item = known
+	if !ok || !r.fresh {
+		item.state = ""
+		info.State, item.state = r.state(path)
+		r.news++
+	} else if known.state != "" {
+		scanState(known.state, &info.State)
+	}
+	if !r.all && !info.State.claims() && (ok || r.mark == "") {
 		return false
 	}
-	config, err := r.open(id, "/config.json")
+	// A lock that is seen is held; one that is not seen may be.
+	info.Running = ok && info.State.claims() && r.locks[known.inode]
+	if !info.Running && !(ok && !info.State.claims()) {
+		if !r.readConfig(path, info, item, ok) {
+			return false
+		}
+	}
+	if !info.Running {
+		info.State.end()
+	}
+	if ok && !scanConfig(known.head, &info.Config) {
+		return false
+	}
+	return info.Running || r.all && sub == kept // the rest the next run removes
+}
+
+// readConfig looks at the container's lock and, unless it is known, reads its
+// configuration.
+func (r *briefReader) readConfig(path string, info *Info, item *indexed, known bool) bool {
+	config, err := r.open(path, "/config.json")
 	if err != nil {
 		return false
 	}
 	defer unix.Close(config)
-	info.Running, info.State = settle(config, info.State, func() State { return r.state(id) })
-	if !info.Running && !all {
+	info.Running, info.State = settle(config, info.State, func() State {
+		s, _ := r.state(path)
+		return s
+	})
+	if known {
+		return true
+	}
+	b, err := r.bytes(config)
+	if err != nil {
 		return false
 	}
-	b, err := r.all(config)
-	if err != nil || !scanConfig(string(beforePlan(b)), &info.Config) && !scanConfig(string(b), &info.Config) {
-		return false // it is being made
+	head, whole := scanHead(string(beforePlan(b)), &info.Config)
+	if !whole {
+		head, whole = scanHead(string(b), &info.Config)
 	}
-	return info.Running || r.kept // the rest the next run removes
+	if r.mark != "" && !strings.Contains(item.state, "\n") {
+		item.head, item.inode = head, inodeName(config)
+	}
+	return whole // else it is being made
 }
 
 // beforePlan is what comes before the plan, the last in a config.json and by
@@ -166,12 +248,12 @@ func settle(config int, s State, reread func() State) (running bool, now State) 
 	return false, s
 }
 
-func (r *briefReader) open(id, file string) (int, error) {
-	return unix.Openat(r.dir, id+file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+func (r *briefReader) open(path, file string) (int, error) {
+	return unix.Openat(r.dir, path+file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 }
 
-// all returns what the file holds, in the buffer.
-func (r *briefReader) all(fd int) ([]byte, error) {
+// bytes returns what the file holds, in the buffer.
+func (r *briefReader) bytes(fd int) ([]byte, error) {
 	if r.buf == nil {
 		r.buf = make([]byte, 8<<10)
 	}
@@ -195,19 +277,22 @@ func (r *briefReader) all(fd int) ([]byte, error) {
 const rereads = 100
 
 // state reads the container's state.json, the zero State without one.
-func (r *briefReader) state(id string) State {
+func (r *briefReader) state(path string) (s State, text string) {
 	for range rereads {
-		var s State
-		fd, err := r.open(id, "/state.json")
+		fd, err := r.open(path, "/state.json")
 		if err != nil {
-			return s
+			return s, ""
 		}
-		b, err := r.all(fd)
+		b, err := r.bytes(fd)
 		unix.Close(fd)
-		if err != nil || scanState(string(b), &s) {
-			return s
+		if err != nil {
+			return s, ""
+		}
+		s, text = State{}, string(b)
+		if scanState(text, &s) {
+			return s, text
 		}
 		runtime.Gosched()
 	}
-	return State{}
+	return State{}, ""
 }

@@ -174,6 +174,85 @@ func TestBrief(t *testing.T) {
 	}
 }
 
+// What the index says of many containers is what their files say, whatever
+// happens to them after it was written.
+func TestBriefByIndex(t *testing.T) {
+	h, err := OpenHome(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := State{Started: time.Now().Add(-time.Hour).UTC(), Finished: time.Now().UTC(), ExitStatus: 3}
+	up := State{Pid: 1, Started: time.Now().UTC(), BootID: "x"}
+	var dirs []string
+	var locks []*os.File
+	make := func(i int, s *State) {
+		t.Helper()
+		c := briefConfig(NewID())
+		c.Name, c.AutoRemove = fmt.Sprint("box", i), false
+		dirs = append(dirs, put(t, h, kept, c, nil))
+		lock, err := os.OpenFile(filepath.Join(dirs[i], "config.json"), os.O_RDWR, 0)
+		if err == nil && s != nil {
+			err = replaceState(dirs[i], *s)
+		}
+		if err == nil && s == &up {
+			err = unix.Flock(int(lock.Fd()), unix.LOCK_EX)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		locks = append(locks, lock)
+		t.Cleanup(func() { lock.Close() })
+	}
+	check := func(what string, total, running int) {
+		t.Helper()
+		for _, all := range []bool{true, false, true} {
+			list, err := h.Brief(all)
+			if want := map[bool]int{true: total, false: running}[all]; err != nil || len(list) != want {
+				t.Fatalf("%s: %d containers, want %d, %v", what, len(list), want, err)
+			}
+			for _, got := range list {
+				full, err := h.Inspect(got.Config.ID)
+				if err != nil || got.Name() != full.Name() || got.Status() != full.Status() || !reflect.DeepEqual(got.State, full.State) ||
+					!reflect.DeepEqual(got.Config.Labels, full.Config.Labels) || !got.Config.Created.Equal(full.Config.Created) {
+					t.Fatalf("%s:\n got %+v\nwant %+v, %v", what, got, full, err)
+				}
+			}
+		}
+	}
+	for i := range 3 * manyContainers {
+		make(i, []*State{nil, &ended, &up}[i%3])
+	}
+	check("first", 3*manyContainers, manyContainers)
+	if _, err := os.Stat(filepath.Join(h.Dir, indexName)); err != nil {
+		t.Fatal(err)
+	}
+	locks[2].Close()
+	check("a monitor killed", 3*manyContainers, manyContainers-1)
+	if err := replaceState(dirs[5], ended); err != nil {
+		t.Fatal(err)
+	}
+	locks[5].Close()
+	check("one ended", 3*manyContainers, manyContainers-2)
+	again := ended
+	again.Name = "renamed"
+	if err := replaceState(dirs[1], again); err != nil {
+		t.Fatal(err)
+	}
+	check("one renamed", 3*manyContainers, manyContainers-2)
+	if err := os.RemoveAll(dirs[0]); err != nil {
+		t.Fatal(err)
+	}
+	check("one removed", 3*manyContainers-1, manyContainers-2)
+	make(len(dirs), &up)
+	check("one made", 3*manyContainers, manyContainers-1)
+	for _, text := range []string{"", indexFormat, indexFormat + h.changeMark() + "\n" + filepath.Base(dirs[3]) + " 1\n{}\n"} {
+		if err := os.WriteFile(filepath.Join(h.Dir, indexName), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		check("an index cut short", 3*manyContainers, manyContainers-1)
+	}
+}
+
 func BenchmarkBrief(b *testing.B) {
 	t := &testing.T{}
 	for _, n := range []int{10, 1000} {

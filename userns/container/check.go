@@ -59,6 +59,7 @@ func (h *Home) checkFolder(e fs.DirEntry) (list []Finding) {
 	var s State
 	if b, err := os.ReadFile(filepath.Join(dir, "state.json")); err == nil && json.Unmarshal(b, &s) != nil {
 		list = append(list, Finding{What: "container " + Short(id) + " has a state that cannot be read", Mend: func() error {
+			defer markChanged(dir)
 			return os.Remove(filepath.Join(dir, "state.json"))
 		}})
 	}

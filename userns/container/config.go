@@ -134,11 +134,13 @@ func Short(id string) string { return id[:min(len(id), 12)] }
 // writeState makes state.json hold s. A reader may meet it half written:
 // readJSON then says that it is not there.
 func writeState(dir string, s State) error {
+	defer markChanged(dir)
 	return os.WriteFile(filepath.Join(dir, "state.json"), s.appendJSON(nil), 0o600)
 }
 
 // replaceState is writeState, whole or not at all.
 func replaceState(dir string, s State) error {
+	defer markChanged(dir)
 	return replaceFile(filepath.Join(dir, "state.json"), s.appendJSON(nil))
 }
 

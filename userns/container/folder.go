@@ -25,6 +25,7 @@ import (
 //	HOST/kept/ID/     one container: config.json, state.json, upper, work
 //	HOST/passing/ID/  one that is removed when it ends
 //	HOST/names/       a file per name, which holds the id
+//	HOST/index        what listings need of all containers (index.go)
 //	HOST/mnt/         empty: every monitor mounts its container there, in a namespace of its own
 //
 // config.json is locked by the monitor for as long as the container runs.

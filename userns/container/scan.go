@@ -10,6 +10,13 @@ import (
 // microseconds what takes encoding/json ten times as long, most of it over a
 // plan that no listing shows. It returns false for what is no whole object.
 func scanConfig(text string, c *Config) bool {
+	_, ok := scanHead(text, c)
+	return ok
+}
+
+// scanHead is scanConfig. It also returns the part of text that it needed, an
+// object too, unless that is in the plan.
+func scanHead(text string, c *Config) (head string, ok bool) {
 	j := scanner{b: text}
 	j.object(func(key string) {
 		switch key {
@@ -46,6 +53,9 @@ func scanConfig(text string, c *Config) bool {
 			// The last and by far the largest.
 			if len(c.Entrypoint)+len(c.Command) > 0 {
 				j.done = true
+				if before, ok := strings.CutSuffix(text[:j.i], `,"Plan":`); ok && !strings.Contains(before, "\n") {
+					head = before + "}"
+				}
 				return
 			}
 			c.Command = scanArgs(&j)
@@ -53,7 +63,7 @@ func scanConfig(text string, c *Config) bool {
 			j.skip()
 		}
 	})
-	return !j.bad && c.ID != ""
+	return head, !j.bad && c.ID != ""
 }
 
 func scanVolumes(j *scanner) (list []VolumeUse) {

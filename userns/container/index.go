@@ -1,0 +1,145 @@
+package container
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Where there are many containers, opening two files of each takes a listing
+// longer than all else. So what Brief has read it keeps in one file, the
+// index: for each container three lines, which are its id with the inode of its
+// config.json, the part of that file that listings need, and its state.json.
+// The first never change. The states hold as long as the file "changed" is what
+// it was before they were read: who writes a state then writes that. The index
+// is only ever a shortcut: without it, or if it cannot be read, files are read.
+const (
+	indexName   = "index"
+	changedName = "changed"
+	indexFormat = "rbox index 1 "
+)
+
+// manyContainers is how many make the index worth its while.
+const manyContainers = 64
+
+// markChanged tells that a state in the folder of a container has changed.
+func markChanged(dir string) { (&Home{filepath.Dir(filepath.Dir(dir))}).markChanged() }
+
+func (h *Home) markChanged() {
+	var mark [8]byte
+	rand.Read(mark[:])
+	fd, err := unix.Open(filepath.Join(h.Dir, changedName), unix.O_WRONLY|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+	if err == nil {
+		// In place: nobody ever sees less than a whole one, but of the first.
+		_, err = unix.Pwrite(fd, []byte(hex.EncodeToString(mark[:])), 0)
+		unix.Close(fd)
+	}
+	if err != nil {
+		os.Remove(filepath.Join(h.Dir, indexName))
+	}
+}
+
+// changeMark is what stands for the states as they are now, "" if nothing does.
+// It holds for one boot: what a power cut leaves of files is another matter.
+func (h *Home) changeMark() string {
+	b, err := os.ReadFile(filepath.Join(h.Dir, changedName))
+	if err != nil || len(b) != 16 {
+		return ""
+	}
+	return string(b) + bootID()
+}
+
+// indexed is what the index has of one container.
+type indexed struct {
+	inode       string // of config.json
+	head, state string // the files' text
+}
+
+// An index is read or to be written.
+type index struct {
+	mark  string // changeMark as it was before the states were read
+	items map[string]indexed
+}
+
+// readIndex returns the index, empty if there is none.
+func (h *Home) readIndex() index {
+	x := index{items: map[string]indexed{}}
+	b, err := os.ReadFile(filepath.Join(h.Dir, indexName))
+	if err != nil {
+		return x
+	}
+	text, ok := strings.CutPrefix(string(b), indexFormat)
+	// The last line says that the file is whole.
+	if text, ok = strings.CutSuffix(text, "\nend\n"); !ok {
+		return x
+	}
+	mark, text, _ := strings.Cut(text, "\n")
+	x.mark = mark
+	for text != "" {
+		var name, head, state string
+		name, text, _ = strings.Cut(text, "\n")
+		head, text, _ = strings.Cut(text, "\n")
+		state, text, _ = strings.Cut(text, "\n")
+		id, inode, _ := strings.Cut(name, " ")
+		x.items[id] = indexed{inode, head, state}
+	}
+	return x
+}
+
+// claims is how many containers of the index seem to run.
+func (x index) claims() (n int) {
+	for _, item := range x.items {
+		if !strings.HasPrefix(item.state, `{"Pid":0,`) && item.state != "" {
+			n++
+		}
+	}
+	return n
+}
+
+// write replaces the index. That it cannot costs time and nothing else.
+func (x index) write(h *Home) {
+	b := []byte(indexFormat + x.mark + "\n")
+	for id, item := range x.items {
+		for _, part := range []string{id, " ", item.inode, "\n", item.head, "\n", item.state, "\n"} {
+			b = append(b, part...)
+		}
+	}
+	replaceFile(filepath.Join(h.Dir, indexName), append(b, "end\n"...))
+}
+
+// locks are the inodes, with their devices, on which somebody holds a lock for
+// himself alone: all that /proc/locks shows. It may leave out those that were
+// taken in another pid namespace.
+func locks() map[string]bool {
+	held := map[string]bool{}
+	b, _ := os.ReadFile("/proc/locks")
+	for line := range bytes.Lines(b) {
+		// 1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF
+		if f := bytes.Fields(line); len(f) > 5 && string(f[1]) == "FLOCK" && string(f[3]) == "WRITE" {
+			held[string(f[5])] = true
+		}
+	}
+	return held
+}
+
+// inodeName is the file's inode as /proc/locks writes it.
+func inodeName(fd int) string {
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil {
+		return ""
+	}
+	b := make([]byte, 0, 24)
+	for _, n := range []uint32{unix.Major(st.Dev), unix.Minor(st.Dev)} {
+		if n < 16 {
+			b = append(b, '0')
+		}
+		b = append(strconv.AppendUint(b, uint64(n), 16), ':')
+	}
+	return string(strconv.AppendUint(b, st.Ino, 10))
+}
