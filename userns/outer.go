@@ -269,7 +269,7 @@ func startKeeper(stage string, lock *os.File, o Options) (*Child, error) {
 	p.Files(0, []int{int(null.Fd()), int(null.Fd()), int(null.Fd()), int(lock.Fd())})
 	p.DefaultSignals()
 	p.Call("run "+stage, unix.SYS_EXECVE, p.Str(stage),
-		p.Strs([]string{"rbox-keeper", o.Idle.String(), lock.Name()}), p.Strs(nil))
+		p.Strs([]string{"rbox-keeper", o.Idle.String(), lock.Name()}), p.Strs([]string{"GOMAXPROCS=1"}))
 	return Start(p, unix.CLONE_NEWUSER, -1)
 }
 

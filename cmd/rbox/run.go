@@ -384,7 +384,9 @@ func (c *RunCmd) prepare(app *App, launch *container.Launch, home *container.Hom
 	if err = launch.Folder.Born(config.Name); err != nil {
 		return err
 	}
-	container.Record(home, container.Info{Config: config}, "create", nil)
+	if !c.Rm || c.create { // else it is recorded while the container starts
+		container.Record(home, container.Info{Config: config}, "create", nil)
+	}
 	if !c.Rm || c.create { // else config.json comes later
 		app.letVolumesGo()
 	}

@@ -18,11 +18,8 @@ import (
 )
 
 // The kernel kills what we clone when the thread that did it ends: main stays
-// on the main thread. One processor is enough, and starts faster than many.
-func init() {
-	runtime.LockOSThread()
-	runtime.GOMAXPROCS(1)
-}
+// on the main thread.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	if err := run(os.Args); err != nil {

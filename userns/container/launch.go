@@ -37,6 +37,14 @@ type Monitor struct {
 	control *os.File
 }
 
+// stageCommand prepares the stage executable. One processor is enough for what
+// it does, and to start with one is quicker than to change to it.
+func stageCommand(outer *userns.Outer, stage string) *userns.Cmd {
+	cmd := outer.Command(stage)
+	cmd.Env = append(cmd.Env, "GOMAXPROCS=1")
+	return cmd
+}
+
 // StartMonitor starts the monitor of the container id in h from the stage executable.
 func StartMonitor(h *Home, outer *userns.Outer, stage, id string) (*Monitor, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
@@ -45,7 +53,7 @@ func StartMonitor(h *Home, outer *userns.Outer, stage, id string) (*Monitor, err
 	}
 	control, far := os.NewFile(uintptr(pair[0]), "control"), os.NewFile(uintptr(pair[1]), "control")
 	defer far.Close()
-	cmd := outer.Command(stage)
+	cmd := stageCommand(outer, stage)
 	cmd.Args = []string{"rbox-monitor", id, h.mountpoint()}
 	cmd.NewMount = true
 	cmd.Survive = true // it ends the container in order
@@ -77,6 +85,7 @@ func (m *Monitor) Run(l *Launch) (status int, err error) {
 		if err := l.Folder.Write(l.Config); err != nil {
 			l.Notice("other commands do not see the container: " + err.Error())
 		}
+		Record(l.Folder.home, Info{Config: l.Config}, "create", nil)
 	}
 	// Until we listen for them, a signal ends us, and with us what has been started.
 	s := &session{Streams: l.Streams, control: int(m.control.Fd()), notice: l.Notice, detach: l.Detach, starting: true}
@@ -142,7 +151,7 @@ func PickDriver(outer *userns.Outer, stage, dir, stamp string) (rootfs.Choice, e
 		return choice, err
 	}
 	defer r.Close()
-	cmd := outer.Command(stage)
+	cmd := stageCommand(outer, stage)
 	cmd.Args = []string{"rbox-probe", dir, stamp}
 	cmd.NewMount = true
 	cmd.Stdout, cmd.Stderr = w, os.Stderr
@@ -198,7 +207,7 @@ func RemoveAll(h *Home, outer *userns.Outer, stage string, ids []string, force b
 		return err
 	}
 	defer r.Close()
-	cmd := outer.Command(stage)
+	cmd := stageCommand(outer, stage)
 	cmd.Args = append([]string{"rbox-remove", h.Dir}, ids...)
 	if force {
 		cmd.Args[0] = "rbox-remove-running"
