@@ -140,11 +140,11 @@ func statusText(info *container.Info, now time.Time) string {
 	case "paused":
 		return "Up " + humanDuration(now.Sub(s.Started)) + " (Paused)"
 	case "restarting":
-		return fmt.Sprintf("Restarting (%d)%s", s.ExitStatus, ago(s, now))
+		return "Restarting (" + strconv.Itoa(s.ExitStatus) + ")" + ago(s, now)
 	case "running":
 		return "Up " + humanDuration(now.Sub(s.Started)) + healthText(s.Health)
 	}
-	return fmt.Sprintf("Exited (%d)%s", s.ExitStatus, ago(s, now))
+	return "Exited (" + strconv.Itoa(s.ExitStatus) + ")" + ago(s, now)
 }
 
 // ago is how long ago the container ended. When it was killed together with

@@ -2,7 +2,6 @@ package container
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"io/fs"
 	"os"
@@ -72,7 +71,10 @@ func ImageUsers(dir string) (map[string][]*Info, error) {
 
 // newest orders containers as listings show them.
 func newest(a, b *Info) int {
-	return cmp.Or(b.Config.Created.Compare(a.Config.Created), strings.Compare(a.Config.ID, b.Config.ID))
+	if c := b.Config.Created.Compare(a.Config.Created); c != 0 {
+		return c
+	}
+	return strings.Compare(a.Config.ID, b.Config.ID)
 }
 
 // few is how many containers one thread reads faster than several start.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -74,13 +75,14 @@ func (h *Home) readIndex() index {
 	if err != nil {
 		return x
 	}
-	text, ok := strings.CutPrefix(string(b), indexFormat)
+	// As it is, since nothing changes it: a copy would cost as much as reading it.
+	text, ok := strings.CutPrefix(unsafe.String(unsafe.SliceData(b), len(b)), indexFormat)
 	// The last line says that the file is whole.
 	if text, ok = strings.CutSuffix(text, "\nend\n"); !ok {
 		return x
 	}
-	mark, text, _ := strings.Cut(text, "\n")
-	x.mark = mark
+	x.mark, text, _ = strings.Cut(text, "\n")
+	x.items = make(map[string]indexed, len(text)/500)
 	for text != "" {
 		var name, head, state string
 		name, text, _ = strings.Cut(text, "\n")
