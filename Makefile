@@ -13,7 +13,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 
 export CGO_ENABLED := 0
 
-.PHONY: all build deps test bench demo fmt clean help
+.PHONY: all build deps test bench demo docs fmt clean help
 
 all: build
 
@@ -35,6 +35,9 @@ bench: deps build ## measure rbox beside crun, bubblewrap and podman, as an unpr
 
 demo: deps build ## pull an image and run a container as an unprivileged user
 	@$(GO) run ./tests/demo
+
+docs: ## write what docs/commands has of the command line
+	@$(GO) test -count=1 -run '^TestPages$$' ./cmd/rbox -update
 
 fmt: ## gofmt everything
 	@gofmt -l -w cmd userns idmap rootfs slirp cgroupv2 tests

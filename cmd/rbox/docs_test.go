@@ -20,64 +20,57 @@ func readDoc(t *testing.T, path string) string {
 	return string(b)
 }
 
-// allDocs is the text for users.
-func allDocs(t *testing.T) string {
+// userDocs is the text for users, by file.
+func userDocs(t *testing.T) map[string]string {
 	t.Helper()
-	files, err := filepath.Glob(repository + "/docs/*.md")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("docs: %d files, %v", len(files), err)
+	docs := map[string]string{"README.md": readDoc(t, "README.md")}
+	for _, pattern := range []string{"docs/*.md", pagesDir + "/*.md"} {
+		files, err := filepath.Glob(filepath.Join(repository, pattern))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %d files, %v", pattern, len(files), err)
+		}
+		for _, f := range files {
+			name := filepath.Join(filepath.Dir(pattern), filepath.Base(f))
+			docs[name] = readDoc(t, name)
+		}
 	}
-	text := readDoc(t, "README.md")
-	for _, f := range files {
-		text += readDoc(t, "docs/"+filepath.Base(f))
-	}
-	return text
+	return docs
 }
 
-// TestEveryFlagOfRunIsDocumented looks for an entry of its own in docs/run.md.
-func TestEveryFlagOfRunIsDocumented(t *testing.T) {
-	text := readDoc(t, "docs/run.md")
+// TestChoicesAreDocumented wants each value of a flag of run that has few to be explained.
+func TestChoicesAreDocumented(t *testing.T) {
+	page := pagesDir + "/run.md"
+	_, notes := handWritten(readDoc(t, page))
 	for _, f := range child(t, model(t), "run").Flags {
-		entry := "`--" + f.Name
-		if f.Short != 0 {
-			entry = "`-" + string(f.Short) + "`, " + entry
-		}
-		if !regexp.MustCompile("(?m)^- " + regexp.QuoteMeta(entry) + "[ `]").MatchString(text) {
-			t.Errorf("docs/run.md has no entry %s", entry)
-		}
 		if f.Enum == "" {
 			continue
 		}
 		for _, value := range f.EnumSlice() {
-			if !strings.Contains(text, "`"+value+"`") && !strings.Contains(text, f.Name+" "+value) {
-				t.Errorf("docs/run.md does not say what --%s %s is", f.Name, value)
+			if !strings.Contains(notes[f.Name], "`"+value+"`") {
+				t.Errorf("%s does not say what --%s %s is", page, f.Name, value)
 			}
 		}
 	}
 }
 
-// TestDocumentedFlagsOfRunExist keeps docs/run.md from promising more.
-func TestDocumentedFlagsOfRunExist(t *testing.T) {
-	known := map[string]bool{}
-	for _, f := range shownFlags(child(t, model(t), "run")) {
-		known[f.Name] = true
-		for _, alias := range f.Aliases {
-			known[alias] = true
+// TestDocumentedFlagsExist keeps a page from promising more than its command
+// has; flags of other commands follow their name.
+func TestDocumentedFlagsExist(t *testing.T) {
+	root := model(t)
+	for _, n := range commandNodes(root) {
+		known := map[string]bool{}
+		for _, f := range shownFlags(n) {
+			known[f.Name] = true
+			for _, alias := range f.Aliases {
+				known[alias] = true
+			}
 		}
-	}
-	for _, m := range regexp.MustCompile(`--([a-z][a-z-]*)`).FindAllStringSubmatch(readDoc(t, "docs/run.md"), -1) {
-		if !known[m[1]] {
-			t.Errorf("docs/run.md speaks of --%s, which run has not", m[1])
-		}
-	}
-}
-
-// TestEveryCommandIsDocumented wants each to be shown by name.
-func TestEveryCommandIsDocumented(t *testing.T) {
-	text := allDocs(t)
-	for _, c := range model(t).Children {
-		if !c.Hidden && !strings.Contains(text, commandPath(c)) {
-			t.Errorf("%s is nowhere in README.md and docs", commandPath(c))
+		text := readDoc(t, pagesDir+"/"+pageName(n))
+		text = regexp.MustCompile("(?m)`rbox [^`]*`|^    .*$").ReplaceAllString(text, "") // TestExamplesParse is for these
+		for _, m := range regexp.MustCompile(`--([a-z][a-z-]*)`).FindAllStringSubmatch(text, -1) {
+			if !known[m[1]] {
+				t.Errorf("%s/%s speaks of --%s, which %s has not", pagesDir, pageName(n), m[1], commandPath(n))
+			}
 		}
 	}
 }
@@ -91,18 +84,23 @@ func TestCommandsInDocsExist(t *testing.T) {
 			known[alias] = true
 		}
 	}
-	for _, m := range regexp.MustCompile("(?:`|\n    (?:\\$ )?)rbox ([a-z]+)").FindAllStringSubmatch(allDocs(t), -1) {
-		if !known[m[1]] {
-			t.Errorf("the docs speak of rbox %s, which is no command", m[1])
+	for name, text := range userDocs(t) {
+		for _, m := range regexp.MustCompile("(?:`|\n    (?:\\$ )?)rbox ([a-z]+)").FindAllStringSubmatch(text, -1) {
+			if !known[m[1]] {
+				t.Errorf("%s speaks of rbox %s, which is no command", name, m[1])
+			}
 		}
 	}
 }
 
 // TestLinksLeadSomewhere follows the links between the files.
 func TestLinksLeadSomewhere(t *testing.T) {
-	files, _ := filepath.Glob(repository + "/docs/*.md")
-	top, _ := filepath.Glob(repository + "/*.md")
-	for _, f := range append(files, top...) {
+	var files []string
+	for _, pattern := range []string{"/*.md", "/docs/*.md", "/docs/*/*.md"} {
+		some, _ := filepath.Glob(repository + pattern)
+		files = append(files, some...)
+	}
+	for _, f := range files {
 		b, err := os.ReadFile(f)
 		if err != nil {
 			t.Fatal(err)

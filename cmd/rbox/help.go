@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -129,22 +130,41 @@ func commandSections(n *kong.Node) []helpSection {
 	return all
 }
 
-func flagSections(n *kong.Node) []helpSection {
-	var all []helpSection
-	var others []helpRow // those without a group come last
+func flagSections(n *kong.Node) (all []helpSection) {
+	for _, g := range flagGroups(n) {
+		s := helpSection{title: g.title}
+		for _, f := range g.flags {
+			s.rows = append(s.rows, helpRow{flagForm(f), withDefault(f.Value)})
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// A flagGroup is the flags under one heading.
+type flagGroup struct {
+	title string
+	flags []*kong.Flag
+}
+
+// flagGroups are the flags of n as its help shows them: those without a group last.
+func flagGroups(n *kong.Node) (all []flagGroup) {
+	others := flagGroup{title: "Flags"}
 	for _, f := range shownFlags(n) {
-		row := helpRow{flagForm(f), withDefault(f.Value)}
 		if f.Group == nil {
-			others = append(others, row)
+			others.flags = append(others.flags, f)
 			continue
 		}
-		all = addRow(all, f.Group.Title, row)
+		i := slices.IndexFunc(all, func(g flagGroup) bool { return g.title == f.Group.Title })
+		if i < 0 {
+			i, all = len(all), append(all, flagGroup{title: f.Group.Title})
+		}
+		all[i].flags = append(all[i].flags, f)
 	}
-	title := "Flags"
 	if len(all) > 0 {
-		title = "Other flags"
+		others.title = "Other flags"
 	}
-	return append(all, helpSection{title, others})
+	return append(all, others)
 }
 
 // addRow puts row in the section title, which is made if it is new.
