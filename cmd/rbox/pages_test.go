@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -32,6 +33,9 @@ func TestPages(t *testing.T) {
 	want := map[string]bool{"README.md": true}
 	checkPage(t, "README.md", func(old string) (string, error) { return indexPage(root, old), nil })
 	for _, n := range commandNodes(root) {
+		if sameCommand(root, n) != nil {
+			continue
+		}
 		want[pageName(n)] = true
 		checkPage(t, pageName(n), func(old string) (string, error) { return commandPage(root, n, old) })
 	}
@@ -102,7 +106,9 @@ func indexPage(root *kong.Node, old string) string {
 		for _, r := range s.rows {
 			n := root.Children[slices.IndexFunc(root.Children, func(c *kong.Node) bool { return c.Name == r.name })]
 			for _, n := range append([]*kong.Node{n}, commandNodes(n)...) {
-				fmt.Fprintf(&b, "- [%s](%s): %s\n", shortPath(n), pageName(n), n.Help)
+				if sameCommand(root, n) == nil {
+					fmt.Fprintf(&b, "- [%s](%s): %s\n", shortPath(n), pageName(n), n.Help)
+				}
 			}
 		}
 	}
@@ -116,10 +122,6 @@ func commandPage(root, n *kong.Node, old string) (string, error) {
 	if len(n.Aliases) > 0 {
 		fmt.Fprintf(&b, "\nAlso called: %s.\n", strings.Join(n.Aliases, ", "))
 	}
-	if same := sameCommand(root, n); same != nil {
-		fmt.Fprintf(&b, "\nThe same as [%s](%s).\n", commandPath(same), pageName(same))
-		return b.String(), nil
-	}
 	prose, notes := handWritten(old)
 	fmt.Fprintf(&b, "\n%s\n%s%s\n", byHand, prose, byMake)
 	if args := argumentSection(n).rows; len(args) > 0 {
@@ -131,7 +133,11 @@ func commandPage(root, n *kong.Node, old string) (string, error) {
 	if len(n.Children) > 0 {
 		b.WriteString("\n## Commands\n\n")
 		for _, c := range commandNodes(n) {
-			fmt.Fprintf(&b, "- [%s](%s): %s\n", commandPath(c), pageName(c), c.Help)
+			page := c
+			if same := sameCommand(root, c); same != nil {
+				page = same
+			}
+			fmt.Fprintf(&b, "- [%s](%s): %s\n", commandPath(c), pageName(page), c.Help)
 		}
 	}
 	for _, g := range flagGroups(n) {
@@ -164,7 +170,8 @@ func writeFlags(b *strings.Builder, g flagGroup, notes map[string]string) {
 	}
 }
 
-// sameCommand is the command of the top level that n is another name of, or nil.
+// sameCommand is the command of the top level that n is another name of, or nil:
+// such a one has no page.
 func sameCommand(root, n *kong.Node) *kong.Node {
 	if n.Parent == root || len(n.Children) > 0 {
 		return nil
@@ -211,7 +218,7 @@ func TestPagesHaveExamples(t *testing.T) {
 			continue
 		}
 		prose, _ := handWritten(readDoc(t, pagesDir+"/"+pageName(n)))
-		if !strings.Contains(prose, "    "+commandPath(n)) && !strings.Contains(prose, "    $ "+commandPath(n)) {
+		if !regexp.MustCompile("(?m)^    .*" + commandPath(n)).MatchString(prose) {
 			t.Errorf("%s/%s shows no example by hand", pagesDir, pageName(n))
 		}
 	}
@@ -219,8 +226,15 @@ func TestPagesHaveExamples(t *testing.T) {
 
 // TestExamplesParse has kong read every command line that the docs show.
 func TestExamplesParse(t *testing.T) {
+	usage := map[string]bool{}
+	for _, n := range commandNodes(model(t)) {
+		usage[usageLine(n)] = true
+	}
 	for name, text := range userDocs(t) {
-		for _, m := range regexp.MustCompile(`(?m)^    (?:\$ )?(rbox [^\n]*)`).FindAllStringSubmatch(text, -1) {
+		for _, m := range regexp.MustCompile(`(?m)^    (?:\$ )?([^\n]*\brbox [^\n]*)`).FindAllStringSubmatch(text, -1) {
+			if usage[m[1]] {
+				continue
+			}
 			for _, words := range rboxWords(m[1]) {
 				if err := parses(words); err != nil {
 					t.Errorf("%s: %s: %v", name, m[1], err)
@@ -232,10 +246,10 @@ func TestExamplesParse(t *testing.T) {
 
 // parses tells what kong finds wrong with a command line.
 func parses(words []string) error {
-	if slices.Contains(words, "--help") {
+	if words[0] == "help" || slices.Contains(words, "--help") {
 		return nil
 	}
-	k, err := kong.New(new(grammar), kong.Name("rbox"), kong.NoDefaultHelp(), kong.Exit(func(int) {}))
+	k, err := kong.New(grammarFor(words[0]), kong.Name("rbox"), kong.NoDefaultHelp(), kong.Exit(func(int) {}))
 	if err == nil {
 		_, err = k.Parse(words)
 	}
@@ -243,9 +257,9 @@ func parses(words []string) error {
 }
 
 // rboxWords splits a line into the words of the rbox commands in it, much as a
-// shell does. Usage lines, with brackets or dots, are none.
+// shell does. Forms of a command line, with brackets or dots, are none.
 func rboxWords(line string) (all [][]string) {
-	if strings.ContainsAny(line, "[]…") && !strings.ContainsAny(line, `'"`) || strings.Contains(line, "...") || strings.Contains(line, "COMMAND") {
+	if strings.ContainsAny(line, "[]…") && !strings.ContainsAny(line, `'"`) || strings.Contains(line, "...") {
 		return nil
 	}
 	var words []string
@@ -260,7 +274,7 @@ func rboxWords(line string) (all [][]string) {
 	}
 	endCommand := func() {
 		endWord()
-		if len(words) > 0 && words[0] == "rbox" {
+		if len(words) > 1 && words[0] == "rbox" {
 			all = append(all, words[1:])
 		}
 		words = nil
@@ -278,11 +292,15 @@ func rboxWords(line string) (all [][]string) {
 		case c == '#' && !inWord:
 			endCommand()
 			return all
-		case strings.ContainsRune("|;&<>()", c):
-			endCommand()
-			if c == '<' || c == '>' {
-				words = []string{"file"} // what follows is its name
+		case strings.ContainsRune("<>", c):
+			if _, err := strconv.Atoi(word.String()); err == nil { // of a descriptor
+				word.Reset()
+				inWord = false
 			}
+			endCommand()
+			words = []string{"file"} // what follows is its name
+		case strings.ContainsRune("|;&()", c):
+			endCommand()
 		default:
 			word.WriteRune(c)
 			inWord = true
