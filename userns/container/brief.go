@@ -124,7 +124,12 @@ func (b *briefing) read() (list []*Info) {
 		news.Add(r.news)
 	}
 	var others sync.WaitGroup
+	// Where the index tells all, several would only wait for each other: for the
+	// pages of the memory that they fill.
 	for range min(runtime.GOMAXPROCS(0)-1, len(b.ids)/few) {
+		if b.fresh {
+			break
+		}
 		others.Go(read)
 	}
 	read()
@@ -158,6 +163,7 @@ type briefReader struct {
 // read fills info with the container at path and tells whether it is to be
 // shown; item becomes what the index is to have of it.
 func (r *briefReader) read(path string, info *Info, item *indexed) bool {
+	*info = Info{} // written before it is read, new memory is faulted in once, not twice
 	sub, id, _ := strings.Cut(path, "/")
 	known, ok := r.known.items[id]
 	*item = known
