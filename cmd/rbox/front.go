@@ -30,10 +30,11 @@ var wholeFiles embed.FS
 func main() {
 	app := newApp()
 	if len(os.Args) > 1 {
-		if os.Args[1] == "run" {
+		args := shorter(os.Args[1:])
+		if args[0] == "run" {
 			app.early = startEarly(app)
 		}
-		if cmd := quickCommand(os.Args[1]); cmd != nil && quickParse(cmd, os.Args[2:]) {
+		if cmd := quickCommand(args[0]); cmd != nil && quickParse(cmd, args[1:]) {
 			if err := cmd.Run(app); !errors.Is(err, errBeyond) {
 				os.Exit(app.report(err))
 			}

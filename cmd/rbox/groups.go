@@ -10,6 +10,7 @@ type ContainerCmd struct {
 	Create  CreateCmd           `cmd:"" help:"Make a container that start runs."`
 	Diff    DiffCmd             `cmd:"" help:"Show what a container has changed in its image's files."`
 	Exec    ExecCmd             `cmd:"" help:"Run a command in a running container."`
+	Exists  ContainerExistsCmd  `cmd:"" help:"Tell by the exit status, 0 or 1, whether there is a container."`
 	Export  ExportCmd           `cmd:"" help:"Write a container's files to an archive."`
 	Inspect ContainerInspectCmd `cmd:"" help:"Show all about containers, as JSON."`
 	Kill    KillCmd             `cmd:"" help:"Send a signal to containers."`
@@ -20,6 +21,7 @@ type ContainerCmd struct {
 	Rename  RenameCmd           `cmd:"" help:"Give a container another name."`
 	Restart RestartCmd          `cmd:"" help:"Stop containers and start them again."`
 	Rm      RmCmd               `cmd:"" aliases:"remove" help:"Remove containers."`
+	Run     RunCmd              `cmd:"" help:"Run a command in a new container."`
 	Start   StartCmd            `cmd:"" help:"Start containers."`
 	Stop    StopCmd             `cmd:"" help:"End containers in order."`
 	Top     TopCmd              `cmd:"" help:"Show the processes of a container."`
@@ -29,8 +31,9 @@ type ContainerCmd struct {
 
 // SystemCmd holds the commands about all that rbox keeps.
 type SystemCmd struct {
-	Check SystemCheckCmd `cmd:"" help:"Look for what is damaged or left over, and mend it."`
-	Df    SystemDfCmd    `cmd:"" help:"Show what takes how much of the disk."`
-	Info  InfoCmd        `cmd:"" help:"Show where rbox keeps what, and what this host grants."`
-	Prune SystemPruneCmd `cmd:"" help:"Remove what nothing uses."`
+	Check  SystemCheckCmd `cmd:"" help:"Look for what is damaged or left over, and mend it."`
+	Events EventsCmd      `cmd:"" help:"Show what happens to containers, images and volumes."`
+	Df     SystemDfCmd    `cmd:"" help:"Show what takes how much of the disk."`
+	Info   InfoCmd        `cmd:"" help:"Show where rbox keeps what, and what this host grants."`
+	Prune  SystemPruneCmd `cmd:"" help:"Remove what nothing uses."`
 }

@@ -5,6 +5,8 @@ package main
 // ImageCmd holds the commands about images under Docker's newer names.
 type ImageCmd struct {
 	Ls      ImagesCmd       `cmd:"" aliases:"list" help:"List images."`
+	Exists  ImageExistsCmd  `cmd:"" help:"Tell by the exit status, 0 or 1, whether an image is here."`
+	Pull    PullCmd         `cmd:"" help:"Get images from a registry."`
 	Inspect ImageInspectCmd `cmd:"" help:"Show all about images, as JSON."`
 	History HistoryCmd      `cmd:"" help:"Show how an image was built."`
 	Prune   ImagePruneCmd   `cmd:"" help:"Remove images that no container uses."`

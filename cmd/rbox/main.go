@@ -138,7 +138,7 @@ func run(app *App, args []string) int {
 	if args[0] == "--version" || args[0] == "-v" {
 		args = []string{"version"}
 	}
-	if args[0] == "run" {
+	if args = shorter(args); args[0] == "run" {
 		app.early = startEarly(app)
 	}
 	if cmd := quickCommand(args[0]); cmd != nil && quickParse(cmd, args[1:]) {

@@ -22,6 +22,7 @@ type VolumeCmd struct {
 	Create  VolumeCreateCmd  `cmd:"" help:"Make a volume and print its name."`
 	Ls      VolumeLsCmd      `cmd:"" aliases:"list" help:"List volumes."`
 	Inspect VolumeInspectCmd `cmd:"" help:"Show all about volumes, as JSON."`
+	Exists  VolumeExistsCmd  `cmd:"" help:"Tell by the exit status, 0 or 1, whether there is a volume."`
 	Rm      VolumeRmCmd      `cmd:"" aliases:"remove" help:"Remove volumes, with what is in them."`
 	Prune   VolumePruneCmd   `cmd:"" help:"Remove anonymous volumes that no container uses."`
 }
