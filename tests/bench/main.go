@@ -106,11 +106,12 @@ func run(rounds, pulls, megabytes, logs, crowd int) error {
 		if part.size <= 0 {
 			continue
 		}
-		if err := part.measure(); err != nil {
-			return err
+		if partErr := part.measure(); partErr != nil {
+			fmt.Printf("  not measured: %v\n\n", partErr)
+			err = errors.Join(err, partErr)
 		}
 	}
-	return nil
+	return err
 }
 
 // onInterrupt has clean called, and this program end, by Ctrl-C or SIGTERM
@@ -188,7 +189,17 @@ func enterMountNamespace() error {
 		cmd.Env = append(os.Environ(), mark+"=1")
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-		err := cmd.Run()
+		signals := make(chan os.Signal, 1)
+		signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
+		err := cmd.Start()
+		if err == nil {
+			go func() {
+				for s := range signals {
+					cmd.Process.Signal(s) // it cleans up
+				}
+			}()
+			err = cmd.Wait()
+		}
 		if exit := new(exec.ExitError); errors.As(err, &exit) {
 			os.Exit(1)
 		}
