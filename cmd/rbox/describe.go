@@ -66,6 +66,9 @@ func (c *RunCmd) health(from *image.Healthcheck) (*container.Healthcheck, error)
 			StartPeriod: from.StartPeriod, StartInterval: from.StartInterval, Retries: from.Retries,
 		}
 	}
+	if err := c.healthTimes(&h); err != nil {
+		return nil, err
+	}
 	switch {
 	case c.NoHealthcheck && c.HealthCmd != "":
 		return nil, errors.New("conflicting options: --no-healthcheck and --health-cmd")
@@ -83,6 +86,11 @@ func (c *RunCmd) health(from *image.Healthcheck) (*container.Healthcheck, error)
 	if len(h.Test) == 0 || h.Test[0] == "NONE" {
 		return nil, nil
 	}
+	return &h, nil
+}
+
+// healthTimes changes h by the flags that are numbers.
+func (c *RunCmd) healthTimes(h *container.Healthcheck) error {
 	for _, f := range []struct {
 		flag, text string
 		to         *time.Duration
@@ -95,17 +103,17 @@ func (c *RunCmd) health(from *image.Healthcheck) (*container.Healthcheck, error)
 		}
 		d, err := time.ParseDuration(f.text)
 		if err != nil || d < 0 {
-			return nil, fmt.Errorf("--health-%s %s: want a duration such as 30s", f.flag, f.text)
+			return fmt.Errorf("--health-%s %s: want a duration such as 30s", f.flag, f.text)
 		}
 		*f.to = d
 	}
 	if c.HealthRetries < 0 {
-		return nil, fmt.Errorf("--health-retries %d: cannot be negative", c.HealthRetries)
+		return fmt.Errorf("--health-retries %d: cannot be negative", c.HealthRetries)
 	}
 	if c.HealthRetries > 0 {
 		h.Retries = c.HealthRetries
 	}
-	return &h, nil
+	return nil
 }
 
 // labels are the image's, those of files and those given, the later winning.

@@ -295,8 +295,9 @@ func plainly(n *kong.Node, err error) error {
 	value, choices, limited := strings.Cut(text, " must be one of ")
 	switch {
 	case limited:
-		choices, got, _ := strings.Cut(strings.ReplaceAll(choices, ",", ", "), " but got ")
-		return fmt.Errorf("%s %s: choose one of %s", strings.Trim(value, "<>"), got, strings.ReplaceAll(choices, `"`, ""))
+		choices, got, _ := strings.Cut(choices, " but got ")
+		choices = strings.Trim(strings.ReplaceAll(choices, `"`, ""), ",") // "" is one, too
+		return fmt.Errorf("%s %s: choose one of %s", strings.Trim(value, "<>"), got, strings.ReplaceAll(choices, ",", ", "))
 	case unknown && len(letter) == 1: // kong finds it like every other letter
 		return errors.New(before)
 	case unexpected && len(n.Children) > 0:

@@ -26,6 +26,9 @@ type imageDetail struct {
 	Descriptor   imageDescriptor
 }
 
+// Id is ID, by the name that it has in JSON: templates call it both.
+func (d imageDetail) Id() string { return d.ID }
+
 type imageRootFS struct {
 	Type   string
 	Layers []image.Digest

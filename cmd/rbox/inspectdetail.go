@@ -43,6 +43,9 @@ type containerDetail struct {
 	NetworkSettings detailNetwork
 }
 
+// Id is ID, by the name that it has in JSON: templates call it both.
+func (d *containerDetail) Id() string { return d.ID }
+
 type detailState struct {
 	Status     string
 	Running    bool

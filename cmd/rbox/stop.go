@@ -339,10 +339,23 @@ func (c *RenameCmd) Run(app *App) error {
 		return err
 	}
 	return app.each([]string{c.Container}, func(home *container.Home, id, old string) error {
+		info, err := home.Inspect(id)
+		if err != nil {
+			return err
+		}
+		if info.Name() == name {
+			return fmt.Errorf("container %s has that name already", name)
+		}
 		folder, config, err := home.Reopen(id)
 		if err == nil {
 			defer folder.Close()
-			return folder.Rename(config, name)
+			if err := folder.Rename(config, name); err != nil {
+				return err
+			}
+			old := "/" + info.Name()
+			info.State.Name = name
+			container.Record(home, info, "rename", map[string]string{"oldName": old})
+			return nil
 		}
 		if !errors.As(err, new(*container.RunningError)) {
 			return err
