@@ -216,6 +216,25 @@ func (c *console) endInput() {
 	}
 }
 
+// A callerTerminal is the terminal that an rbox was started on, with its modes
+// then: rbox makes it raw, and may be killed before it can undo that.
+type callerTerminal struct {
+	file  *os.File
+	modes *unix.Termios
+}
+
+func (c *callerTerminal) restore() {
+	if c != nil {
+		unix.IoctlSetTermios(int(c.file.Fd()), unix.TCSETS, c.modes)
+	}
+}
+
+func (c *callerTerminal) forget() {
+	if c != nil {
+		c.file.Close()
+	}
+}
+
 // finish waits until all that the program wrote is handed on, lets go of all
 // viewers but stays, and readies the console for the next start.
 func (c *console) finish(stays *viewer) {

@@ -19,9 +19,11 @@ type client struct {
 	viewer *viewer
 	files  []*os.File // for the first message that tells of a start
 	which  streams
-	exec   *userns.Child // what it runs beside the container's program
+	guest  bool          // it asked for a program beside the container's
+	exec   *userns.Child // that program, while it runs
 	master *os.File      // of that one's terminal
 	closed bool
+	caller *callerTerminal // what it was started on, while that is raw
 }
 
 // send writes to the client, unless it is gone.
@@ -110,6 +112,12 @@ func (m *monitor) answer(c *client, msg message, files []*os.File) {
 	case msg.Attach != nil:
 		m.attach(c, msg.Attach.Input)
 		return
+	case msg.Raw != nil && len(files) == 1:
+		c.remember(&callerTerminal{files[0], msg.Raw})
+		return
+	case msg.Cooked:
+		c.remember(nil)
+		return
 	case msg.Detach:
 		m.release(c)
 	case msg.StdinEnd:
@@ -156,18 +164,29 @@ func (m *monitor) lose(c *client) {
 	if owner {
 		m.halt()
 		m.end(unix.SIGKILL)
-		m.caller.restore()
 	}
 	c.mu.Lock()
-	v, child := c.viewer, c.exec
-	c.mu.Unlock()
-	if child != nil {
-		unix.Kill(child.Pid, unix.SIGKILL)
+	if c.exec != nil {
+		unix.Kill(-c.exec.Pid, unix.SIGKILL) // its session's foreground, or all that it started
+		unix.Kill(c.exec.Pid, unix.SIGKILL)
 	}
+	c.caller.restore()
+	v := c.viewer
+	c.mu.Unlock()
 	if m.console != nil {
 		m.console.drop(v)
 	}
+	c.remember(nil)
 	c.close()
+}
+
+// remember keeps the terminal that the client makes raw, whose modes are to be
+// restored if it is killed; nil: it has done so itself.
+func (c *client) remember(t *callerTerminal) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.caller.forget()
+	c.caller = t
 }
 
 // release lets what c runs outlive c.
@@ -205,10 +224,12 @@ var errNotRunning = errors.New("the container is not running")
 // signal sends sig to the program that c runs, else to process 1.
 func (m *monitor) signal(c *client, sig unix.Signal) error {
 	c.mu.Lock()
-	child := c.exec
-	c.mu.Unlock()
-	if child != nil {
-		return unix.Kill(child.Pid, sig)
+	defer c.mu.Unlock()
+	switch {
+	case c.exec != nil:
+		return unix.Kill(c.exec.Pid, sig)
+	case c.guest: // its program has ended
+		return nil
 	}
 	return m.end(sig)
 }

@@ -32,6 +32,9 @@ const allCapabilities = ^uint64(0)
 // exec starts a program for c and tells c of its start and end.
 func (m *monitor) exec(c *client, files []*os.File) {
 	defer closeFiles(files)
+	c.mu.Lock()
+	c.guest = true
+	c.mu.Unlock()
 	if !m.admit() {
 		c.send(message{Failed: failure(errNotRunning)})
 		return
@@ -101,7 +104,10 @@ func (m *monitor) startExec(files []*os.File) (master *os.File, child *userns.Ch
 			return nil, nil, false, fmt.Errorf("make a terminal: %w", err)
 		}
 	}
-	child, err = join(plan, ready, pid)
+	err = m.onMain(func() (err error) {
+		child, err = join(plan, ready, pid)
+		return err
+	})
 	if err == nil {
 		m.happened("exec_start: "+strings.Join(e.Args, " "), nil)
 	}
@@ -190,8 +196,11 @@ func join(plan *stage.Plan, ready stage.Ready, pid int) (*userns.Child, error) {
 	return child, nil
 }
 
-// ownNamespace tells whether we are in ns already.
+// ownNamespace tells whether our children are in ns anyhow.
 func ownNamespace(ns *os.File, kind string) bool {
+	if kind == "time" {
+		kind = "time_for_children" // the main thread's
+	}
 	var a, b unix.Stat_t
 	return unix.Fstat(int(ns.Fd()), &a) == nil && unix.Stat("/proc/self/ns/"+kind, &b) == nil && a.Ino == b.Ino
 }

@@ -180,5 +180,11 @@ func (m *monitor) startCheck(args []string, output *os.File) (*userns.Child, err
 	pid := m.state.Pid
 	m.mu.Unlock()
 	out := int(output.Fd())
-	return join(plan, stage.Ready{Account: account, Streams: []int{int(null.Fd()), out, out}, InitFile: -1, JoinUser: -1}, pid)
+	ready := stage.Ready{Account: account, Streams: []int{int(null.Fd()), out, out}, InitFile: -1, JoinUser: -1}
+	var child *userns.Child
+	err = m.onMain(func() (err error) {
+		child, err = join(plan, ready, pid)
+		return err
+	})
+	return child, err
 }

@@ -1,8 +1,10 @@
 package container
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -70,15 +72,13 @@ func (k *keyReader) filter(typed []byte) (out []byte) {
 		return typed
 	}
 	for _, c := range typed {
-		if c != k.keys[k.had] && k.had > 0 {
-			out = append(out, k.keys[:k.had]...)
-			k.had = 0
+		held := append(slices.Clone(k.keys[:k.had]), c)
+		k.had = len(held)
+		for !bytes.HasSuffix(held, k.keys[:k.had]) {
+			k.had--
 		}
-		if c != k.keys[k.had] {
-			out = append(out, c)
-			continue
-		}
-		if k.had++; k.had == len(k.keys) {
+		out = append(out, held[:len(held)-k.had]...)
+		if k.had == len(k.keys) {
 			k.found = true
 			return out
 		}

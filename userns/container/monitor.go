@@ -41,7 +41,6 @@ type monitor struct {
 	console  *console // nil: the program has rbox's own streams
 	master   *os.File
 	terminal string // the container's path of it
-	caller   *callerTerminal
 	initFile *os.File
 	env      []string // the plan's, without what the account adds
 
@@ -52,6 +51,7 @@ type monitor struct {
 	clients map[*client]bool
 	stop    chan struct{} // closed once the restart policy is to rest
 	over    chan struct{} // closed at the end of a run
+	main    chan func()   // for the main thread to do
 
 	sharesPids uint64 // the program's mount namespace, if it has no pid namespace of its own; else 0
 	listening  sync.WaitGroup
@@ -76,7 +76,7 @@ func MonitorMain(scratch string) error {
 	m := &monitor{
 		order: *msg.Run, scratch: scratch, home: &Home{filepath.Dir(filepath.Dir(msg.Run.Dir))},
 		config: files[0], plan: files[1], streams: files[2:],
-		first: &client{sock: controlFD}, clients: map[*client]bool{}, stop: make(chan struct{}),
+		first: &client{sock: controlFD}, clients: map[*client]bool{}, stop: make(chan struct{}), main: make(chan func()),
 	}
 	m.first.send(message{Underway: true})
 	if err = unready; err == nil {
@@ -164,9 +164,6 @@ func (m *monitor) takeOrder() error {
 		unix.Setsid() // the caller's session may end
 	} else {
 		m.owner = m.first
-		if m.Plan.Process.Terminal {
-			m.caller = rememberTerminal(m.streams[0])
-		}
 	}
 	if m.Direct {
 		return nil
@@ -273,7 +270,9 @@ func (m *monitor) saveStarted() error {
 
 // watch starts what goes on beside the program until it ends.
 func (m *monitor) watch() {
+	m.mu.Lock()
 	m.over = make(chan struct{})
+	m.mu.Unlock()
 	if !m.Plan.Namespaces.Own("pid") {
 		m.sharesPids = mountNamespace(m.child.Pid)
 	}
@@ -305,11 +304,7 @@ func (m *monitor) writePidFile(pid int) error {
 // releaseStreams lets go of the container's streams, so that who reads or
 // writes their other ends learns of the container's closing them.
 func (m *monitor) releaseStreams() {
-	for i, f := range m.streams {
-		if m.caller == nil || i > 0 {
-			f.Close()
-		}
-	}
+	closeFiles(m.streams)
 	if null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
 		unix.Dup3(null, 2, 0)
 		unix.Close(null)
@@ -364,7 +359,7 @@ func (m *monitor) await() int {
 	if m.child == nil {
 		return m.state.ExitStatus
 	}
-	m.child.AwaitEnd() // until it is reaped its pid is its own
+	m.awaitEnd() // until it is reaped its pid is its own
 	killOthers(m.sharesPids)
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -377,6 +372,47 @@ func (m *monitor) await() int {
 		return 128 + int(ws.Signal())
 	}
 	return ws.ExitStatus()
+}
+
+// awaitEnd waits for the end of process 1, and meanwhile does on this, the main
+// thread what onMain is asked to do.
+func (m *monitor) awaitEnd() {
+	if len(m.Plan.Namespaces.TimeOffsets) == 0 {
+		m.child.AwaitEnd()
+		return
+	}
+	ended := make(chan struct{})
+	go func() {
+		m.child.AwaitEnd()
+		close(ended)
+	}()
+	for {
+		select {
+		case f := <-m.main:
+			f()
+		case <-ended:
+			return
+		}
+	}
+}
+
+// onMain calls f, for a container with clocks of its own on the main thread:
+// only the children of that one have them. A thread of many cannot join a time
+// namespace, and a process of the container's user namespace may not join ours.
+func (m *monitor) onMain(f func() error) error {
+	if len(m.Plan.Namespaces.TimeOffsets) == 0 {
+		return f()
+	}
+	m.mu.Lock()
+	over := m.over
+	m.mu.Unlock()
+	done := make(chan error, 1)
+	select {
+	case m.main <- func() { done <- f() }:
+		return <-done
+	case <-over:
+		return errNotRunning
+	}
 }
 
 // tell sends msg to all clients that may wait for the container.

@@ -209,28 +209,6 @@ func (m *monitor) newTerminal(account stage.Account, rows, cols uint16) (master 
 	return master, name, err
 }
 
-// A callerTerminal is the terminal that rbox was started on, with its modes
-// then: rbox makes it raw, and may be killed before it can undo that.
-type callerTerminal struct {
-	fd    int
-	modes *unix.Termios
-}
-
-// rememberTerminal returns nil if stdin is no terminal.
-func rememberTerminal(stdin *os.File) *callerTerminal {
-	modes, err := unix.IoctlGetTermios(int(stdin.Fd()), unix.TCGETS)
-	if err != nil {
-		return nil
-	}
-	return &callerTerminal{int(stdin.Fd()), modes}
-}
-
-func (c *callerTerminal) restore() {
-	if c != nil {
-		unix.IoctlSetTermios(c.fd, unix.TCSETS, c.modes)
-	}
-}
-
 // initCopy is our executable in memory that nobody can change: the container
 // can reach that of its first process.
 func initCopy() (*os.File, error) {

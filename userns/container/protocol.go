@@ -26,6 +26,8 @@ type message struct {
 	Exec      bool           // run one more program; with it come an ExecRequest, and streams 0 to 2 unless it has a terminal
 	Rename    string         // the container's new name
 	Pause     int            // 1 freezes, 2 thaws
+	Raw       *unix.Termios  // the client makes its terminal, which comes with it, raw; so it was before
+	Cooked    bool           // it is no longer raw
 
 	// From the monitor.
 	Underway bool     // it has the container

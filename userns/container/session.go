@@ -67,12 +67,12 @@ func (s *session) serve() (int, error) {
 
 // follow hears the monitor until the program has ended.
 func (s *session) follow() (int, error) {
-	for {
+	for started := false; ; { // what fails once it has is a signal that came too late
 		m, files, err := receive(s.control)
 		switch {
 		case err != nil:
 			return 0, err
-		case m.Failed != nil:
+		case m.Failed != nil && !started:
 			return 0, m.Failed
 		case m.Notice != "":
 			s.notice(m.Notice)
@@ -82,6 +82,7 @@ func (s *session) follow() (int, error) {
 			if s.detach {
 				return 0, nil
 			}
+			started = true
 			s.begin(m.Streams, files)
 		case m.Ended != nil && !(m.Ended.Again && s.starting):
 			s.drain()
@@ -201,11 +202,16 @@ func (s *session) drain() {
 
 // rawMode lets each key pass to the program's terminal, if ours is one too.
 func (s *session) rawMode() {
-	if !s.Input {
+	modes, err := unix.IoctlGetTermios(0, unix.TCGETS)
+	if !s.Input || err != nil {
 		return
 	}
+	send(s.control, message{Raw: modes}, os.Stdin) // who restores it if we are killed
 	if old, err := term.MakeRaw(0); err == nil {
-		s.restore = func() { term.Restore(0, old) }
+		s.restore = func() {
+			term.Restore(0, old)
+			send(s.control, message{Cooked: true})
+		}
 	}
 }
 
