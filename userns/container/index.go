@@ -1,6 +1,7 @@
 package container
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/rand"
 	"encoding/hex"
@@ -120,11 +121,18 @@ func (x index) write(h *Home) {
 // taken in another pid namespace.
 func locks() map[string]bool {
 	held := map[string]bool{}
-	b, _ := os.ReadFile("/proc/locks")
-	for line := range bytes.Lines(b) {
+	f, err := os.Open("/proc/locks")
+	if err != nil {
+		return held
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
 		// 1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF
-		if f := bytes.Fields(line); len(f) > 5 && string(f[1]) == "FLOCK" && string(f[3]) == "WRITE" {
-			held[string(f[5])] = true
+		if _, owner, ok := bytes.Cut(lines.Bytes(), []byte("FLOCK  ADVISORY  WRITE ")); ok {
+			_, file, _ := bytes.Cut(owner, []byte(" "))
+			inode, _, _ := bytes.Cut(file, []byte(" "))
+			held[string(inode)] = true
 		}
 	}
 	return held
