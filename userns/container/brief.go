@@ -77,8 +77,9 @@ func newest(a, b *Info) int {
 	return strings.Compare(a.Config.ID, b.Config.ID)
 }
 
-// few is how many containers one thread reads faster than several start.
-const few = 24
+// chunk is how many containers one thread reads in a row, or alone where there
+// are no more: threads that fill the same pages of memory wait for each other.
+const chunk = 64
 
 // A briefing is one call of Brief.
 type briefing struct {
@@ -118,18 +119,15 @@ func (b *briefing) read() (list []*Info) {
 	var next, news atomic.Int64
 	read := func() {
 		r := briefReader{briefing: b, dir: d}
-		for i := int(next.Add(1)) - 1; i < len(b.ids); i = int(next.Add(1)) - 1 {
-			shown[i] = r.read(b.ids[i], &infos[i], &items[i])
+		for to := int(next.Add(chunk)); to-chunk < len(b.ids); to = int(next.Add(chunk)) {
+			for i := to - chunk; i < min(to, len(b.ids)); i++ {
+				shown[i] = r.read(b.ids[i], &infos[i], &items[i])
+			}
 		}
 		news.Add(r.news)
 	}
 	var others sync.WaitGroup
-	// Where the index tells all, several would only wait for each other: for the
-	// pages of the memory that they fill.
-	for range min(runtime.GOMAXPROCS(0)-1, len(b.ids)/few) {
-		if b.fresh {
-			break
-		}
+	for range min(runtime.GOMAXPROCS(0)-1, len(b.ids)/chunk) {
 		others.Go(read)
 	}
 	read()
