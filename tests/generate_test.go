@@ -244,6 +244,17 @@ func TestGenerateSystemdSupervises(t *testing.T) {
 	}
 }
 
+// start --restart puts another policy in the place of the container's own.
+func TestStartRestart(t *testing.T) {
+	b := newBox(t, keeps)
+	b.must("create", "--name", "job", "--restart", "always", "alpine", "sh", "-c", "exit 5")
+	want{status: 5}.check(t, b.rbox("start", "-a", "--restart", "on-failure:1", "job"))
+	want{stdout: "1\n"}.check(t, b.rbox("inspect", "-f", "{{.RestartCount}}", "job"))
+	want{status: 5}.check(t, b.rbox("start", "-a", "--restart=no", "job"))
+	want{stdout: "0\n"}.check(t, b.rbox("inspect", "-f", "{{.RestartCount}}", "job"))
+	want{status: 125, stderr: "--restart sometimes"}.check(t, b.rbox("start", "--restart", "sometimes", "job"))
+}
+
 func TestGenerateSystemdFlags(t *testing.T) {
 	b := newBox(t, keeps)
 	b.must("create", "--name", "web", "--stop-timeout", "20", "--stop-signal", "INT", "alpine", "true")

@@ -59,6 +59,7 @@ func TestNewContainerLine(t *testing.T) {
 		"without a value":     {line: "run -e HERE -e PATH=/x alpine", want: "--env=HERE --env=PATH=/x alpine", env: []string{"HERE=x y"}},
 		"only for that once":  {line: "run --rm --cidfile=f --restart always --preserve-fds 2 --detach-keys a --no-sig-proxy alpine", want: "alpine"},
 		"flags of the image":  {line: "run alpine ls -d --rm --name x", want: "alpine ls -d --rm --name x"},
+		"Docker's long form":  {line: "container run -d alpine", want: "alpine"},
 		"create":              {line: "create --pull=always -l a=b alpine x", log: "file", want: "--log-driver=file --label=a=b --pull=always alpine x"},
 		"a driver asked for":  {line: "run -d --log-driver none alpine", log: "none", want: "--log-driver=none alpine"},
 		"the end of flags":    {line: "run -d -- alpine -x", want: "alpine -x"},
