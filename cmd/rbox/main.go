@@ -31,18 +31,18 @@ type grammar struct {
 	Unpause    UnpauseCmd    `cmd:"" group:"Containers" help:"Thaw paused containers."`
 	Exec       ExecCmd       `cmd:"" group:"Containers" help:"Run a command in a running container."`
 	Attach     AttachCmd     `cmd:"" group:"Containers" help:"Connect to what a container shows and reads."`
-	Wait       WaitCmd       `cmd:"" group:"Containers" help:"Wait until containers end, and print their exit statuses."`
-	Rename     RenameCmd     `cmd:"" group:"Containers" help:"Give a container another name."`
 	Logs       LogsCmd       `cmd:"" group:"Containers" help:"Show what a container wrote."`
 	Ps         PsCmd         `cmd:"" group:"Containers" aliases:"list,ls" help:"List containers."`
-	Rm         RmCmd         `cmd:"" group:"Containers" help:"Remove containers."`
-	Inspect    InspectCmd    `cmd:"" group:"Containers" help:"Show all about containers, images and volumes, as JSON."`
 	Top        TopCmd        `cmd:"" group:"Containers" help:"Show the processes of a container."`
-	Container  ContainerCmd  `cmd:"" group:"Containers" help:"The commands about containers, and prune."`
+	Inspect    InspectCmd    `cmd:"" group:"Containers" help:"Show all about containers, images and volumes, as JSON."`
+	Wait       WaitCmd       `cmd:"" group:"Containers" help:"Wait until containers end, and print their exit statuses."`
+	Rename     RenameCmd     `cmd:"" group:"Containers" help:"Give a container another name."`
+	Rm         RmCmd         `cmd:"" group:"Containers" help:"Remove containers."`
 	Cp         CpCmd         `cmd:"" group:"Containers" help:"Copy files between a container and here."`
 	Diff       DiffCmd       `cmd:"" group:"Containers" help:"Show what a container has changed in its image's files."`
 	Export     ExportCmd     `cmd:"" group:"Containers" help:"Write a container's files to an archive."`
 	Commit     CommitCmd     `cmd:"" group:"Containers" help:"Make an image of what a container has changed."`
+	Container  ContainerCmd  `cmd:"" group:"Containers" help:"The commands about containers, and prune."`
 	Pull       PullCmd       `cmd:"" group:"Images" help:"Get images from a registry."`
 	Images     ImagesCmd     `cmd:"" group:"Images" help:"List images."`
 	Rmi        RmiCmd        `cmd:"" group:"Images" help:"Remove images."`
