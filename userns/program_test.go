@@ -404,3 +404,23 @@ func TestSealedFile(t *testing.T) {
 }
 
 func fdPath(f *os.File) string { return "/proc/self/fd/" + itoa(int(f.Fd())) }
+
+// Whoever comes first with its news, what a Fork step failed as is reaped too.
+func TestFailureAfterForkLeavesNoProcess(t *testing.T) {
+	for range 300 {
+		p := NewProgram()
+		p.Fork("go on as another", unix.CLONE_PARENT)
+		p.Call("fail", unix.SYS_CLOSE, 1<<20)
+		c, err := Start(p, 0, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Started(); !errors.As(err, new(*StepError)) {
+			t.Fatalf("got %v, want a *StepError", err)
+		}
+		c.Kill()
+	}
+	if pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); err != unix.ECHILD {
+		t.Errorf("a child is left: %d %v", pid, err)
+	}
+}

@@ -187,14 +187,19 @@ var ErrDied = errors.New("killed before it was ready")
 // *StepError if a step failed, ErrDied if it never came to TellReady.
 func (c *Child) Started() error {
 	defer c.sock.Close()
+	var failed *StepError
 	for {
 		r, err := c.next()
-		if err != nil {
+		// What a Fork step goes on as may fail before its pid is told.
+		if err != nil && !errors.As(err, &failed) {
 			return err
 		}
 		if r.end {
 			break
 		}
+	}
+	if failed != nil {
+		return failed
 	}
 	if c.prog.tells && !c.ready {
 		return ErrDied
