@@ -82,7 +82,7 @@ func TestExplain(t *testing.T) {
 		"not executable":   {&userns.StepError{Step: "exec foo", Err: unix.EACCES}, 126, `run "foo": permission denied for uid 7`},
 		"not a program":    {&userns.StepError{Step: "exec foo", Err: unix.ENOEXEC}, 126, `run "foo": exec format error`},
 		"something else":   {&userns.StepError{Step: "exec foo", Err: unix.E2BIG}, 126, `run "foo": argument list too long`},
-		"before the start": {&userns.StepError{Step: "pivot_root", Err: unix.EPERM}, 125, "start the container: pivot_root: operation not permitted"},
+		"before the start": {&userns.StepError{Step: "pivot_root", Err: unix.EPERM}, 125, "start the program: pivot_root: operation not permitted"},
 		"a limit too high": {&userns.StepError{Step: stage.RlimitStep + "nofile", Err: unix.EPERM}, 125, stage.RlimitStep + "nofile: operation not permitted: above the hard limit"},
 		"no step":          {errors.New("x"), 125, "start the container: x"},
 	} {

@@ -169,8 +169,11 @@ func explain(err error, account stage.Account) error {
 	if strings.HasPrefix(step.Step, stage.RlimitStep) && step.Err == unix.EPERM {
 		return &Failure{Text: step.Error() + ": above the hard limit", Advice: "the shell shows it: ulimit -H -a", Status: 125}
 	}
+	if dir, ok := strings.CutPrefix(step.Step, stage.ChdirStep); ok {
+		return &Failure{Text: fmt.Sprintf("working directory %q: %v", clip(dir), step.Err), Status: 126}
+	}
 	if !strings.HasPrefix(step.Step, stage.ExecStep) {
-		return fmt.Errorf("start the container: %w", err)
+		return fmt.Errorf("start the program: %w", err)
 	}
 	name := clip(strings.TrimPrefix(step.Step, stage.ExecStep))
 	f := &Failure{Text: fmt.Sprintf("run %q: %v", name, step.Err), Status: 126}

@@ -30,7 +30,7 @@ func (p *Plan) Join(r Ready, namespaces []Namespace) *userns.Program {
 	}
 	p.attach(c, r)
 	p.drop(c, r.Account)
-	c.Call("chdir to "+p.Process.Cwd, unix.SYS_CHDIR, c.Str(p.Process.Cwd)).SkipIf0(regCwd)
+	c.Call(ChdirStep+p.Process.Cwd, unix.SYS_CHDIR, c.Str(p.Process.Cwd)).SkipIf0(regCwd)
 	c.DefaultSignals()
 	p.exec(c, r)
 	return c

@@ -71,7 +71,7 @@ func (p *Plan) Program(r Ready) *userns.Program {
 	p.drop(c, r.Account)
 	c.Call("prctl", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL))
 	c.TellReady()
-	c.Call("chdir to "+p.Process.Cwd, unix.SYS_CHDIR, c.Str(p.Process.Cwd)).SkipIf0(regCwd)
+	c.Call(ChdirStep+p.Process.Cwd, unix.SYS_CHDIR, c.Str(p.Process.Cwd)).SkipIf0(regCwd)
 	c.DefaultSignals()
 	p.exec(c, r)
 	return c
@@ -198,7 +198,7 @@ func (p *Plan) attach(c *userns.Program, r Ready) {
 		lim := &unix.Rlimit{Cur: l.Soft, Max: l.Hard}
 		c.Call(RlimitStep+RlimitName(l.Resource), unix.SYS_PRLIMIT64, 0, l.Resource, userns.Ref(c, lim), 0)
 	}
-	c.Call("chdir to "+p.Process.Cwd, unix.SYS_CHDIR, c.Str(p.Process.Cwd)).Save(regCwd).Pass(unix.EACCES)
+	c.Call(ChdirStep+p.Process.Cwd, unix.SYS_CHDIR, c.Str(p.Process.Cwd)).Save(regCwd).Pass(unix.EACCES)
 }
 
 // drop gives up what the container may not have, ids last: they need privilege.
@@ -221,10 +221,11 @@ func (p *Plan) drop(c *userns.Program, a Account) {
 	c.Call("set the user id", unix.SYS_SETRESUID, int(a.UID), int(a.UID), int(a.UID))
 }
 
-// ExecStep begins the name of the step that runs the user's program, and
-// RlimitStep that of one that sets a limit.
+// ExecStep begins the name of the step that runs the user's program, ChdirStep
+// that of one that enters its directory, and RlimitStep of one that sets a limit.
 const (
 	ExecStep   = "exec "
+	ChdirStep  = "chdir to "
 	RlimitStep = "set resource limit "
 )
 
