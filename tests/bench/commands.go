@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -73,42 +75,42 @@ func logDriver(prog string) string {
 	return "file"
 }
 
+// fewListed is how many containers there are in the list that one of many is held against.
+const fewListed = 10
+
 // listing measures a list of many containers beside one of few. They lie in
 // data folders of their own and were all made by `rbox create`.
 func (b *bench) listing(rounds, many int) error {
-	const few = 10
-	var all []*contestant
-	for _, n := range []int{many, few} {
-		c, err := b.lister(n)
-		if err != nil {
-			return err
-		}
-		all = append(all, c)
-	}
+	create := []string{"create", "--network", "none", "alpine", "true"}
+	all := []*contestant{b.lister(many, create, "ps", "-a"), b.lister(fewListed, create, "ps", "-a")}
 	measure(rounds, all)
-	table(os.Stdout, fmt.Sprintf("list %d created containers", many), all, []bar{
-		{all[1].name, 5, fmt.Sprintf("within 5 times the list of %d", few)},
-	})
+	listingTable(fmt.Sprintf("list %d created containers", many), all)
 	return nil
 }
 
-// lister lists n containers that it makes.
-func (b *bench) lister(n int) (*contestant, error) {
+func listingTable(title string, all []*contestant) {
+	table(os.Stdout, title, all, []bar{{all[1].name, 5, fmt.Sprintf("within 5 times the list of %d", fewListed)}})
+}
+
+// lister runs ps in a data folder of its own, where it makes n containers.
+func (b *bench) lister(n int, command []string, ps ...string) *contestant {
 	store, err := b.newStore()
-	if err != nil {
-		return nil, err
-	}
 	root := "RBOX_ROOT=" + store + "/root"
-	if err := b.silent(root, b.rbox, "import", b.alpine, "alpine"); err != nil {
-		return nil, err
+	if err == nil {
+		err = b.silent(root, b.rbox, "import", b.alpine, "alpine")
 	}
-	errs := inParallel(n, func() error {
-		return b.silent(root, b.rbox, "create", "--network", "none", "alpine", "true")
-	})
-	c := &contestant{name: fmt.Sprintf("rbox ps -a of %d", n)}
-	if len(errs) > 0 {
-		c.missing = errs[0]
+	if err == nil {
+		err = errors.Join(inParallel(n, func() error { return b.silent(root, b.rbox, command...) })...)
 	}
-	c.once = func() (time.Duration, error) { return b.timedIn(root, b.rbox, "ps", "-a") }
-	return c, nil
+	c := b.listerOf(n, root, ps)
+	c.missing = err
+	return c
+}
+
+// listerOf runs ps where there are n containers.
+func (b *bench) listerOf(n int, root string, ps []string) *contestant {
+	return &contestant{
+		name: fmt.Sprintf("rbox %s of %d", strings.Join(ps, " "), n),
+		once: func() (time.Duration, error) { return b.timedIn(root, b.rbox, ps...) },
+	}
 }

@@ -18,9 +18,9 @@ import (
 // does nothing, bytes.
 const maxIdle = 3 << 20
 
-// crowd measures many containers at one time: how long they take to start and
-// to remove, and what rbox keeps in memory for each.
-func (b *bench) crowd(n int) error {
+// crowd measures many containers at one time: how long they take to start, to
+// list and to remove, and what rbox keeps in memory for each.
+func (b *bench) crowd(rounds, n int) error {
 	// The keeper, and what the first container reads from the disk, are there before.
 	if _, err := b.run(b.rbox, "run", "--rm", "--network", "none", "alpine", "true"); err != nil {
 		return err
@@ -30,43 +30,57 @@ func (b *bench) crowd(n int) error {
 		return err
 	}
 	program := []string{"sleep", strconv.Itoa(100000 + os.Getpid())} // ours alone
+	command := append([]string{"run", "-d", "--network", "none", "alpine"}, program...)
 	start := time.Now()
-	errs := inParallel(n, func() error {
-		return b.silent("", b.rbox, append([]string{"run", "-d", "--network", "none", "alpine"}, program...)...)
-	})
-	started := time.Since(start)
+	errs := inParallel(n, func() error { return b.silent("", b.rbox, command...) })
+	r := crowdResult{n: n, started: time.Since(start)}
 	after, err := settled()
 	if err != nil {
 		return err
 	}
 	m := b.weigh(program)
+	r.share, r.fall = m.rbox, before-after-m.programs
+	if rounds > 0 {
+		all := []*contestant{b.listerOf(n, "", []string{"ps"}), b.lister(fewListed, command, "ps")}
+		measure(rounds, all)
+		listingTable(fmt.Sprintf("list %d running containers", n), all)
+	}
 	start = time.Now()
 	_, removed := b.run(b.rbox, "rm", "-f", "-a")
-	removal := time.Since(start)
-	errs = append(errs, b.missed(n, m, removed)...)
+	r.removed = time.Since(start)
+	r.failures = append(errs, b.missed(n, m, removed)...)
+	r.print()
+	return nil
+}
 
-	fmt.Printf("%-44s %16s %10s\n", fmt.Sprintf("%d containers that sleep", n), "in all", "each")
+// crowdResult is what was measured of n containers.
+type crowdResult struct {
+	n                int
+	started, removed time.Duration
+	share, fall      int64 // bytes: rbox's processes; MemAvailable without the programs
+	failures         []error
+}
+
+func (r crowdResult) print() {
+	n := int64(r.n)
 	row := func(name, all, each string) { fmt.Printf("  %-42s %16s %10s\n", name, all, each) }
-	row(fmt.Sprintf("rbox run -d, %d at a time", atOnce()), format(started), format(started/time.Duration(n)))
-	row("rbox rm -f -a", format(removal), format(removal/time.Duration(n)))
-	shares := m.rbox
-	fall := before - after - m.programs
-	row("proportional share of rbox's processes", mebibytes(shares), mebibytes(shares/int64(n)))
-	row("fall of MemAvailable less the programs'", mebibytes(fall), mebibytes(fall/int64(n)))
-	fmt.Printf("  %-42s %s (%d)\n", "no failure", met(len(errs) == 0), len(errs))
-	if len(errs) > 0 {
-		reason, _, _ := strings.Cut(errs[0].Error(), "\n")
+	fmt.Printf("%-44s %16s %10s\n", fmt.Sprintf("%d containers that sleep", n), "in all", "each")
+	row(fmt.Sprintf("rbox run -d, %d at a time", atOnce()), format(r.started), format(r.started/time.Duration(n)))
+	row("rbox rm -f -a", format(r.removed), format(r.removed/time.Duration(n)))
+	row("proportional share of rbox's processes", mebibytes(r.share), mebibytes(r.share/n))
+	row("fall of MemAvailable less the programs'", mebibytes(r.fall), mebibytes(r.fall/n))
+	fmt.Printf("  %-42s %s (%d)\n", "no failure", met(len(r.failures) == 0), len(r.failures))
+	if len(r.failures) > 0 {
+		reason, _, _ := strings.Cut(r.failures[0].Error(), "\n")
 		fmt.Printf("    the first: %s\n", reason)
 	}
-	for _, way := range []struct {
-		name  string
-		bytes int64
-	}{{"share", shares}, {"MemAvailable", fall}} {
-		each := float64(way.bytes) / float64(n) / maxIdle
-		fmt.Printf("  %-42s %s (%.3f)\n", "at most 3 MiB for each, by "+way.name, met(each <= 1), each)
+	verdict := func(way string, bytes int64) {
+		part := float64(bytes) / float64(n) / maxIdle
+		fmt.Printf("  %-42s %s (%.3f)\n", "at most 3 MiB for each, by "+way, met(part <= 1), part)
 	}
+	verdict("share", r.share)
+	verdict("MemAvailable", r.fall)
 	fmt.Println()
-	return nil
 }
 
 // missed tells what is not as it should be of n containers that were started,

@@ -100,7 +100,7 @@ func run(rounds, pulls, megabytes, logs, crowd int) error {
 		{rounds, func() error { return b.commands(rounds) }},
 		{logs, func() error { return b.logs(logs) }},
 		{min(rounds, crowd), func() error { return b.listing(rounds, crowd) }},
-		{crowd, func() error { return b.crowd(crowd) }},
+		{crowd, func() error { return b.crowd(rounds, crowd) }},
 		{pulls, func() error { return b.pull(dir, pulls, megabytes) }},
 	} {
 		if part.size <= 0 {
@@ -146,10 +146,13 @@ func (b *bench) load() error {
 // podmanImage is the name by which podman has the image alpine.
 const podmanImage = "localhost/bench/alpine"
 
-// endRbox removes the containers that are there.
+// endRbox removes the containers that are there, in all stores.
 func (b *bench) endRbox() {
-	if _, err := b.run(b.rbox, "rm", "-f", "-a"); err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
+	roots, _ := filepath.Glob(filepath.Join(b.Home, "*", "root"))
+	for _, root := range append(roots, b.Root) {
+		if err := b.silent("RBOX_ROOT="+root, b.rbox, "rm", "-f", "-a"); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+		}
 	}
 }
 
