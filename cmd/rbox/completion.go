@@ -64,6 +64,8 @@ const (
 	valueImages     valueKind = "images"
 	valueContainers valueKind = "containers"
 	valueVolumes    valueKind = "volumes"
+	valueObjects    valueKind = "objects" // any of the three
+	valueCopies     valueKind = "copies"  // a file, or a container and a colon
 	valuePrograms   valueKind = "programs"
 )
 
@@ -119,6 +121,10 @@ func valueCompletion(v *kong.Value, placeholder string) completionValue {
 		end = len(placeholder)
 	}
 	switch what := placeholder[:end]; {
+	case placeholder == "CONTAINER|IMAGE|VOLUME":
+		c.kind = valueObjects
+	case what == "SRC" || what == "DST":
+		c.kind = valueCopies
 	case what == "FILE" || what == "SOURCE":
 		c.kind = valueFiles
 	case what == "IMAGE" || placeholder == "NAME[:TAG]":

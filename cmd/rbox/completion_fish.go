@@ -65,6 +65,10 @@ func fishValue(v completionValue) string {
 		return " -f -a '(__rbox_containers)'"
 	case valueVolumes:
 		return " -f -a '(__rbox_volumes)'"
+	case valueObjects:
+		return " -f -a '(__rbox_containers; __rbox_images; __rbox_volumes)'"
+	case valueCopies:
+		return " -F -a '(__rbox_copies)'"
 	case valuePrograms:
 		return " -f -a '(__fish_complete_subcommand)'"
 	}

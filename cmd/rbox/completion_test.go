@@ -49,7 +49,8 @@ case "$*" in
 "images --format {{.Repository}}:{{.Tag}}") printf '%s\n' alpine:latest alpine:3.20 localhost:5000/tool:v1 '<none>:<none>' ;;
 images*) printf '%s\n' alpine alpine:3.20 localhost:5000/tool:v1 '<none>' ;;
 'volume ls -q') printf '%s\n' data database ;;
-ps*) printf '%s\n' 'CONTAINER ID   IMAGE   NAMES' 'a1b2   alpine   calm_gull_1' 'c3d4   alpine   web' ;;
+"ps -a --format {{.Names}}") printf '%s\n' calm_gull_1 web ;;
+"ps -a --format {{.Names}}:") printf '%s\n' calm_gull_1: web: ;;
 esac
 `
 
@@ -85,7 +86,15 @@ func TestBashCompletion(t *testing.T) {
 		"several images":        {"rbox rmi alpine:3.20 loc", "localhost:5000/tool:v1"},
 		"container":             {"rbox rm w", "web"},
 		"another container":     {"rbox rm web ca", "calm_gull_1"},
+		"container of exec":     {"rbox exec -it w", "web"},
+		"exec's command":        {"rbox exec web w", "<-o default>"},
+		"by a newer name":       {"rbox container stop w", "web"},
+		"host for create":       {"rbox create ho", "host"},
 		"a volume":              {"rbox volume rm data da", "data database"},
+		"anything":              {"rbox inspect da", "data database"},
+		"anything, a container": {"rbox inspect web ca", "calm_gull_1"},
+		"copy":                  {"rbox cp w", "<-o default -o nospace> web:"},
+		"copy to":               {"rbox cp ./a web:/e", ""},
 		"file":                  {"rbox run --env-file ", "<-o default>"},
 		"volume":                {"rbox run -v ./da", "<-o default>"},
 		"volume's target":       {"rbox run -v ./data:/m", ""},

@@ -103,6 +103,10 @@ func zshAction(v completionValue) string {
 		return "_rbox_containers"
 	case valueVolumes:
 		return "_rbox_volumes"
+	case valueObjects:
+		return "_rbox_objects"
+	case valueCopies:
+		return "_rbox_copies"
 	case valuePrograms:
 		return "_command_names -e"
 	}

@@ -16,7 +16,7 @@ type InspectCmd struct {
 	Type   string   `enum:",container,image,volume" default:"" placeholder:"KIND" help:"Look for a container, an image or a volume only."`
 	Format string   `short:"f" placeholder:"TEMPLATE" help:"json, or a Go template over Docker's fields."`
 	Size   bool     `short:"s" help:"Tell how much containers have written, too."`
-	Names  []string `arg:"" name:"NAME" help:"Names or ids: of a container, else of an image, else of a volume."`
+	Names  []string `arg:"" name:"CONTAINER|IMAGE|VOLUME" help:"Names or ids, looked for in this order."`
 }
 
 // ContainerInspectCmd is InspectCmd for containers alone.

@@ -1,6 +1,17 @@
 # Words are put together again here, since bash takes them apart at : and =,
 # and bash-completion, which could do it, need not be installed.
 
+# _rbox_images: lists them as they are typed.
+_rbox_images() {
+    local form='{{.Repository}}{{if ne .Tag "latest"}}:{{.Tag}}{{end}}'
+    [[ $typed != *:* ]] || form='{{.Repository}}:{{.Tag}}'
+    "$program" images --format "$form" 2>/dev/null
+}
+
+_rbox_containers() { "$program" ps -a --format '{{.Names}}' 2>/dev/null; }
+
+_rbox_volumes() { "$program" volume ls -q 2>/dev/null; }
+
 # _rbox_offer KIND [WORDS]: offers what begins as $typed does.
 _rbox_offer() {
     local IFS=$'\n' names= name
@@ -10,19 +21,17 @@ _rbox_offer() {
     programs) mapfile -t COMPREPLY < <(compgen -c -- "$typed") ;;
     files) [[ $typed == *:* ]] || compopt -o default ;;
     images)
-        local form='{{.Repository}}{{if ne .Tag "latest"}}:{{.Tag}}{{end}}'
-        [[ $typed != *:* ]] || form='{{.Repository}}:{{.Tag}}'
-        names=$("$program" images --format "$form" 2>/dev/null)
-        [[ $path != 'rbox run' ]] || names+=$'\nhost'
+        names=$(_rbox_images)
+        [[ $path != *' '@(run|create) ]] || names+=$'\nhost'
         [[ $typed != [./~]* ]] || compopt -o default
         ;;
-    containers)
-        # The name is the last column.
-        while read -r name; do
-            names+=${name##* }$'\n'
-        done < <("$program" ps -a 2>/dev/null | tail -n +2)
+    containers) names=$(_rbox_containers) ;;
+    volumes) names=$(_rbox_volumes) ;;
+    objects) names=$(_rbox_containers; _rbox_images; _rbox_volumes) ;;
+    copies)
+        [[ $typed == *:* ]] || compopt -o default -o nospace
+        names=$("$program" ps -a --format '{{.Names}}:' 2>/dev/null)
         ;;
-    volumes) names=$("$program" volume ls -q 2>/dev/null) ;;
     esac
     for name in $names; do
         [[ $name != "$typed"* || $name == '<none>'* ]] || COMPREPLY+=("$name")

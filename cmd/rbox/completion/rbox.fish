@@ -14,9 +14,13 @@ function __rbox_images
 end
 
 function __rbox_containers
-    rbox ps -a 2>/dev/null | tail -n +2 | string match -r '\S+$'
+    rbox ps -a --format '{{.Names}}' 2>/dev/null
 end
 
 function __rbox_volumes
     rbox volume ls -q 2>/dev/null
+end
+
+function __rbox_copies
+    rbox ps -a --format '{{.Names}}:' 2>/dev/null
 end

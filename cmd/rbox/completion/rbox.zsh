@@ -6,8 +6,18 @@ _rbox_images() {
 }
 
 _rbox_containers() {
-    local -a lines=(${(f)"$(_call_program containers rbox ps -a 2>/dev/null)"})
-    compadd -- ${${lines[2,-1]}##* }
+    compadd "$@" -- ${(f)"$(_call_program containers rbox ps -a --format '{{.Names}}' 2>/dev/null)"}
+}
+
+_rbox_objects() {
+    _rbox_containers
+    _rbox_images
+    _rbox_volumes
+}
+
+_rbox_copies() {
+    _rbox_containers -S : -q
+    _files
 }
 
 _rbox_volumes() {
