@@ -24,11 +24,11 @@ type SystemCheckCmd struct {
 // checkFailed is the exit status when something is wrong, and stays so.
 const checkFailed = exitStatus(1)
 
-// Run prints a line for each finding. It fails if one is left.
+// Run prints a line for each finding. It fails if one is left that does harm.
 func (c *SystemCheckCmd) Run(app *App) error {
 	ctx, stop := interruptible()
 	defer stop()
-	left, mended := 0, 0
+	left, idle, mended := 0, 0, 0
 	found := func(f store.Finding) {
 		switch err := c.mend(ctx, f); {
 		case err == nil:
@@ -37,6 +37,9 @@ func (c *SystemCheckCmd) Run(app *App) error {
 		case c.Repair && f.Mend != nil:
 			left++
 			fmt.Fprintf(app.Stdout, "%s (not mended: %v)\n", f.What, err)
+		case f.Idle:
+			idle++
+			fmt.Fprintln(app.Stdout, f.What)
 		default:
 			left++
 			fmt.Fprintln(app.Stdout, f.What)
@@ -48,13 +51,13 @@ func (c *SystemCheckCmd) Run(app *App) error {
 			return orInterrupted(ctx, err)
 		}
 	}
+	if left+idle > 0 && !c.Repair {
+		printHint(app.Stderr, "rbox system check --repair")
+	}
 	if left > 0 {
-		if !c.Repair {
-			printHint(app.Stderr, "rbox system check --repair")
-		}
 		return checkFailed
 	}
-	if mended == 0 && !c.Quiet {
+	if mended+idle == 0 && !c.Quiet {
 		fmt.Fprintln(app.Stdout, "all is well")
 	}
 	return nil
@@ -161,7 +164,7 @@ func (a *App) checkStage(_ context.Context, found func(store.Finding)) error {
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
 		if !used[path] {
-			found(store.Finding{What: "executables of another version of rbox: " + path, Mend: func(context.Context) error { return os.RemoveAll(path) }})
+			found(store.Finding{What: "executables of another version of rbox: " + path, Idle: true, Mend: func(context.Context) error { return os.RemoveAll(path) }})
 		}
 	}
 	return nil

@@ -23,6 +23,7 @@ type Finding struct {
 	What string                          // in one line
 	Mend func(ctx context.Context) error // nil if only the user can do something
 	Hint string                          // what that is
+	Idle bool                            // it harms nothing, and takes room alone
 }
 
 // Check looks for what is damaged or left over, and calls found for each. It
@@ -55,10 +56,10 @@ func (c *checker) leftovers(context.Context) error {
 		if !unlocked(path) {
 			continue
 		}
-		c.found(Finding{"a download that was not finished: " + path, func(context.Context) error {
+		c.found(Finding{What: "a download that was not finished: " + path, Mend: func(context.Context) error {
 			removeUnlocked(path)
 			return nil
-		}, ""})
+		}})
 	}
 	for _, dir := range []string{c.path("blobs", "sha256"), c.path("refs"), c.path("images")} {
 		entries, _ := os.ReadDir(dir)
@@ -68,7 +69,7 @@ func (c *checker) leftovers(context.Context) error {
 				continue
 			}
 			path := filepath.Join(dir, e.Name())
-			c.found(Finding{"a file that was not finished: " + path, func(context.Context) error { return os.RemoveAll(path) }, ""})
+			c.found(Finding{What: "a file that was not finished: " + path, Mend: func(context.Context) error { return os.RemoveAll(path) }})
 		}
 	}
 	return nil
@@ -108,7 +109,7 @@ func (c *checker) blobs(ctx context.Context) error {
 			}
 			c.bad[d] = true
 			path := c.path("blobs", algorithm, e.Name())
-			c.found(Finding{"a blob that is not what its name says: " + path, func(context.Context) error { return os.Remove(path) }, ""})
+			c.found(Finding{What: "a blob that is not what its name says: " + path, Mend: func(context.Context) error { return os.Remove(path) }})
 		}
 	}
 	return nil
@@ -133,9 +134,9 @@ func (c *checker) images(context.Context) error {
 			c.layers(m)
 			continue
 		}
-		c.found(Finding{fmt.Sprintf("image %s has no readable record", id.Short()), func(ctx context.Context) error {
+		c.found(Finding{What: fmt.Sprintf("image %s has no readable record", id.Short()), Mend: func(ctx context.Context) error {
 			return c.underIndexLock(ctx, func() error { return c.deleteRecord(id) })
-		}, ""})
+		}})
 	}
 	return nil
 }
@@ -171,14 +172,14 @@ func (c *checker) names(context.Context) error {
 		if strings.HasPrefix(e.Name(), tempPrefix) || c.leads(path) {
 			continue
 		}
-		c.found(Finding{"an image's name that points nowhere: " + path, func(ctx context.Context) error {
+		c.found(Finding{What: "an image's name that points nowhere: " + path, Mend: func(ctx context.Context) error {
 			return c.underIndexLock(ctx, func() error {
 				if c.leads(path) {
 					return nil
 				}
 				return os.Remove(path)
 			})
-		}, ""})
+		}})
 	}
 	return nil
 }
@@ -205,14 +206,14 @@ func (c *checker) unpacked(ctx context.Context) error {
 		switch {
 		case strings.HasPrefix(e.Name(), tempPrefix):
 			if unlocked(filepath.Join(dir, "lock")) {
-				c.found(Finding{"an unpacking that was not finished: " + dir, func(ctx context.Context) error {
+				c.found(Finding{What: "an unpacking that was not finished: " + dir, Mend: func(ctx context.Context) error {
 					c.cleanBuilds(ctx, c.u)
 					return nil
-				}, ""})
+				}})
 			}
 		case id.Validate() != nil: // a lock
 		case len(c.users[id]) == 0:
-			c.found(Finding{"a layer that no image has: " + dir, func(ctx context.Context) error { return c.GC(ctx, c.u.Unpacker) }, ""})
+			c.found(Finding{What: "a layer that no image has: " + dir, Mend: func(ctx context.Context) error { return c.GC(ctx, c.u.Unpacker) }})
 		default:
 			if err := c.oneLayer(ctx, id, dir); err != nil {
 				return err
@@ -247,7 +248,7 @@ func (c *checker) oneLayer(ctx context.Context, id image.Digest, dir string) err
 			why = err.Error()
 		}
 	}
-	c.found(Finding{fmt.Sprintf("unpacked layer %s is damaged: %s", id.Short(), why), func(ctx context.Context) error { return c.again(ctx, id, dir) }, ""})
+	c.found(Finding{What: fmt.Sprintf("unpacked layer %s is damaged: %s", id.Short(), why), Mend: func(ctx context.Context) error { return c.again(ctx, id, dir) }})
 	return nil
 }
 
