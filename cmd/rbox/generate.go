@@ -93,7 +93,7 @@ func (c *GenerateSystemdCmd) check() error {
 	}
 	for flag, text := range map[string]string{"container-prefix": c.ContainerPrefix, "separator": c.Separator} {
 		if !unitWord.MatchString(text) {
-			return fmt.Errorf("--%s %q: the name of a unit is made of letters, digits and : - _ .", flag, text)
+			return fmt.Errorf("--%s %q: the name of a unit is made of letters, digits and . : - _", flag, text)
 		}
 	}
 	for _, name := range slices.Concat(c.After, c.Wants, c.Requires) {
