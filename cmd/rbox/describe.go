@@ -74,14 +74,12 @@ func (c *RunCmd) health(from *image.Healthcheck) (*container.Healthcheck, error)
 		return nil, errors.New("conflicting options: --no-healthcheck and --health-cmd")
 	case c.NoHealthcheck || c.HealthCmd == "none":
 		return nil, nil
-	case strings.HasPrefix(c.HealthCmd, "["):
-		var words []string
-		if err := json.Unmarshal([]byte(c.HealthCmd), &words); err != nil {
-			return nil, fmt.Errorf("--health-cmd %s: %w", c.HealthCmd, err)
-		}
-		h.Test = append([]string{"CMD"}, words...)
 	case c.HealthCmd != "":
 		h.Test = []string{"CMD-SHELL", c.HealthCmd}
+		var words []string // as Podman has it; a shell has a command [, too
+		if json.Unmarshal([]byte(c.HealthCmd), &words) == nil && len(words) > 0 {
+			h.Test = append([]string{"CMD"}, words...)
+		}
 	}
 	if len(h.Test) == 0 || h.Test[0] == "NONE" {
 		return nil, nil

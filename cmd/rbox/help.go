@@ -292,6 +292,7 @@ func plainly(n *kong.Node, err error) error {
 	word, unexpected := strings.CutPrefix(before, "unexpected argument ")
 	flag, valueless := strings.CutSuffix(text, ": expected string value but got \"EOL\" (<EOL>)")
 	letter, unknown := strings.CutPrefix(before, "unknown flag -")
+	numbered, word64, number := strings.Cut(text, ": expected a valid 64 bit int but got ")
 	value, choices, limited := strings.Cut(text, " must be one of ")
 	switch {
 	case limited:
@@ -304,6 +305,8 @@ func plainly(n *kong.Node, err error) error {
 		return errors.New(strings.TrimSuffix(fmt.Sprintf("%s has no command %q, %s", commandPath(n), word, guess), ", "))
 	case unexpected:
 		return fmt.Errorf("%s: one argument too many: %s", n.Name, word)
+	case number:
+		return fmt.Errorf("%s: want a number, not %s", numbered, word64)
 	case valueless:
 		return fmt.Errorf("%s: a value is missing", flag)
 	case strings.HasPrefix(text, "expected ") && n.Type == kong.CommandNode:

@@ -132,6 +132,7 @@ func TestRunWords(t *testing.T) {
 }
 
 func TestReport(t *testing.T) {
+	one, two, three := &adviceError{errors.New("one"), "list"}, &adviceError{errors.New("two"), "list"}, errors.New("three")
 	for name, tc := range map[string]struct {
 		err    error
 		status int
@@ -142,6 +143,10 @@ func TestReport(t *testing.T) {
 		"0":              {exitStatus(0), 0, ""},
 		"rbox's own":     {errors.New("x"), 125, "rbox: x\n"},
 		"with a hint":    {fmt.Errorf("a: %w", &adviceError{errors.New("x"), "do y"}), 125, "rbox: a: x\nrbox: hint: do y\n"},
+		"two, a hint":    {errors.Join(one, two), 125, "rbox: one\nrbox: two\nrbox: hint: list\n"},
+		"nested":         {errors.Join(errors.Join(one, three), two), 125, "rbox: one\nrbox: hint: list\nrbox: three\nrbox: two\nrbox: hint: list\n"},
+		"one of many":    {errors.Join(nil, one), 125, "rbox: one\nrbox: hint: list\n"},
+		"two in words":   {fmt.Errorf("%w (%w)", one, two), 125, "rbox: one (two)\nrbox: hint: list\n"},
 		"an empty hint":  {&adviceError{errors.New("x"), ""}, 125, "rbox: x\n"},
 		"not found":      {fmt.Errorf("a: %w", &container.Failure{Text: "x", Advice: "y", Status: 127}), 127, "rbox: a: x\nrbox: hint: y\n"},
 		"not executable": {&container.Failure{Text: "x", Status: 126}, 126, "rbox: x\n"},

@@ -33,16 +33,43 @@ func (a *App) report(err error) int {
 	if errors.As(err, &status) {
 		return int(status)
 	}
-	fmt.Fprintln(a.Stderr, "rbox:", err)
-	var hinted interface{ Hint() string }
-	if errors.As(err, &hinted) {
-		printHint(a.Stderr, hinted.Hint())
-	}
+	a.tell(err)
 	var failed interface{ ExitStatus() int }
 	if errors.As(err, &failed) {
 		return failed.ExitStatus()
 	}
 	return 125
+}
+
+// tell prints err and its hint: of several joined errors each, and a hint that
+// serves several once.
+func (a *App) tell(err error) {
+	all := apart(err)
+	hints := make([]string, len(all))
+	for i, err := range all {
+		var hinted interface{ Hint() string }
+		if errors.As(err, &hinted) {
+			hints[i] = hinted.Hint()
+		}
+	}
+	for i, err := range all {
+		fmt.Fprintln(a.Stderr, "rbox:", err)
+		if i+1 == len(all) || hints[i] != hints[i+1] {
+			printHint(a.Stderr, hints[i])
+		}
+	}
+}
+
+// apart is what errors.Join put together, or err alone.
+func apart(err error) (all []error) {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok || errors.Join(joined.Unwrap()...).Error() != err.Error() {
+		return []error{err}
+	}
+	for _, e := range joined.Unwrap() {
+		all = append(all, apart(e)...)
+	}
+	return all
 }
 
 func printHint(w io.Writer, hint string) {

@@ -79,7 +79,7 @@ func parseReference(s string) (Reference, error) {
 	if err := checkRegistry(r.Registry); err != nil {
 		return Reference{}, err
 	}
-	if lower := strings.ToLower(r.Repository); lower != r.Repository {
+	if lower := strings.ToLower(r.Repository); lower != r.Repository && checkRepository(lower) == nil {
 		r.Repository = lower
 		return Reference{}, &ReferenceError{Why: "a repository's name is all lower case", hint: "try " + r.Familiar()}
 	}
