@@ -261,6 +261,8 @@ func TestGenerateSystemdFlags(t *testing.T) {
 	b.must("create", "--name", "once", "--rm", "alpine", "true")
 	id := b.must("inspect", "-f", "{{.Id}}", "web")
 	dir := b.own(filepath.Join(b.home, "units"))
+	b.must("run", "-d", "--name", "peer", "alpine", "sleep", "1000")
+	b.must("create", "--name", "friend", "--pid", "container:peer", "--ipc", "container:peer", "alpine", "true")
 	unit := func(lines string) want { return want{match: "(?m)" + lines} }
 	for name, tc := range map[string]struct {
 		args string
@@ -277,6 +279,7 @@ func TestGenerateSystemdFlags(t *testing.T) {
 		"a policy":           {"--restart-policy on-abort --restart-sec 9 web", unit(`^Restart=on-abort\nRestartSec=9$`)},
 		"no policy":          {"web", unit(`^Restart=on-failure\nSuccess`)},
 		"others":             {"--after a.service --after b.service --wants c.target --requires d.socket web", unit(`^After=a.service b.service\nWants=c.target\nRequires=d.socket$`)},
+		"a peer":             {"-n --wants c.target friend", unit(`^After=container-peer.service\nWants=c.target container-peer.service$`)},
 		"files":              {"-f -n web", want{stdout: dir + "/container-web.service\n", stderr: "systemctl --user enable --now container-web.service"}},
 		"advice":             {"-n web", want{match: "", stderr: "systemctl --user enable --now container-web.service"}},
 

@@ -57,6 +57,9 @@ func (c *GenerateSystemdCmd) Run(app *App) error {
 		if err != nil {
 			return err
 		}
+		for _, unit := range c.peers(home, info.Config.Options) {
+			u.after, u.wants = append(u.after, unit), append(u.wants, unit)
+		}
 		var header []string
 		if !c.NoHeader {
 			header = []string{u.name, "made by rbox " + version + ", " + time.Now().Format(time.RFC1123)}
@@ -145,6 +148,23 @@ func (c *GenerateSystemdCmd) unit(app *App, info container.Info) (*unit, error) 
 		err = &adviceError{fmt.Errorf("container %s is removed when it ends: there is nothing to start again", info.Name()), "rbox generate systemd --new " + info.Name()}
 	}
 	return u, err
+}
+
+// peers are the units, named alike, of the containers whose namespaces this one shares.
+func (c *GenerateSystemdCmd) peers(home *container.Home, o container.Options) (units []string) {
+	for _, mode := range []string{o.Userns, o.Pid, o.Ipc, o.Uts} {
+		id, shared := strings.CutPrefix(mode, "container:")
+		if !shared {
+			continue
+		}
+		if info, err := home.Inspect(id); err == nil && c.Name {
+			id = info.Name()
+		}
+		if unit := unitName(c.ContainerPrefix, c.Separator, id); !slices.Contains(units, unit) {
+			units = append(units, unit)
+		}
+	}
+	return units
 }
 
 func unitName(prefix, separator, who string) string {
