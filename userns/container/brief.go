@@ -210,12 +210,9 @@ func (r *briefReader) readConfig(path string, info *Info, item *indexed, known b
 	if err != nil {
 		return false
 	}
-	head, whole := scanHead(string(beforePlan(b)), &info.Config)
-	if !whole {
-		head, whole = scanHead(string(b), &info.Config)
-	}
-	if r.mark != "" && !strings.Contains(item.state, "\n") {
-		item.head, item.inode = head, inodeName(config)
+	whole := scanConfig(string(beforePlan(b)), &info.Config) || scanConfig(string(b), &info.Config)
+	if whole && r.mark != "" && !strings.Contains(item.state, "\n") {
+		item.head, item.inode = headOf(&info.Config), inodeName(config)
 	}
 	return whole // else it is being made
 }

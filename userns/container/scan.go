@@ -1,8 +1,8 @@
 package container
 
 import (
+	"encoding/json"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -10,13 +10,6 @@ import (
 // microseconds what takes encoding/json ten times as long, most of it over a
 // plan that no listing shows. It returns false for what is no whole object.
 func scanConfig(text string, c *Config) bool {
-	_, ok := scanHead(text, c)
-	return ok
-}
-
-// scanHead is scanConfig. It also returns the part of text that it needed, an
-// object too, unless that is in the plan.
-func scanHead(text string, c *Config) (head string, ok bool) {
 	j := scanner{b: text}
 	j.object(func(key string) {
 		switch key {
@@ -53,9 +46,6 @@ func scanHead(text string, c *Config) (head string, ok bool) {
 			// The last and by far the largest.
 			if len(c.Entrypoint)+len(c.Command) > 0 {
 				j.done = true
-				if before, ok := strings.CutSuffix(text[:j.i], `,"Plan":`); ok && !strings.Contains(before, "\n") {
-					head = before + "}"
-				}
 				return
 			}
 			c.Command = scanArgs(&j)
@@ -63,7 +53,25 @@ func scanHead(text string, c *Config) (head string, ok bool) {
 			j.skip()
 		}
 	})
-	return head, !j.bad && c.ID != ""
+	return !j.bad && c.ID != ""
+}
+
+// headOf is the shortest text of which scanConfig makes c, one line.
+func headOf(c *Config) string {
+	type options struct{ Network string }
+	b, err := json.Marshal(struct {
+		ID, Name, Image, ImageID string
+		Created                  time.Time
+		Labels                   map[string]string `json:",omitempty"`
+		Entrypoint, Command      []string          `json:",omitempty"`
+		AutoRemove               bool              `json:",omitempty"`
+		Volumes                  []VolumeUse       `json:",omitempty"`
+		Options                  options
+	}{c.ID, c.Name, c.Image, c.ImageID, c.Created, c.Labels, c.Entrypoint, c.Command, c.AutoRemove, c.Volumes, options{c.Options.Network}})
+	if err != nil {
+		return ""
+	}
+	return string(b)
 }
 
 func scanVolumes(j *scanner) (list []VolumeUse) {
@@ -245,19 +253,18 @@ func (j *scanner) quoted() (raw string, escaped bool) {
 		return "", false
 	}
 	from := j.i - 1
-	for {
-		n := strings.IndexByte(j.b[j.i:], '"')
-		if n < 0 {
-			j.bad = true
-			return "", false
-		}
-		part := j.b[j.i : j.i+n]
-		escaped = escaped || strings.IndexByte(part, '\\') >= 0
-		j.i += n + 1
-		if backslashes := len(part) - len(strings.TrimRight(part, `\`)); backslashes%2 == 0 {
+	for ; j.i < len(j.b); j.i++ {
+		switch j.b[j.i] {
+		case '"':
+			j.i++
 			return j.b[from:j.i], escaped
+		case '\\':
+			escaped = true
+			j.i++
 		}
 	}
+	j.bad = true
+	return "", false
 }
 
 func (j *scanner) text() string {
