@@ -374,7 +374,8 @@ func (c *RunCmd) prepare(app *App, launch *container.Launch, home *container.Hom
 		return err
 	}
 	launch.Config = config
-	if !c.Rm || c.create {
+	launch.Unwritten = c.Rm && !c.create && !c.Detach && len(config.Volumes) == 0
+	if !launch.Unwritten {
 		err = launch.Folder.Write(config)
 	}
 	if err != nil {
@@ -384,10 +385,8 @@ func (c *RunCmd) prepare(app *App, launch *container.Launch, home *container.Hom
 	if err = launch.Folder.Born(config.Name); err != nil {
 		return err
 	}
-	if !c.Rm || c.create { // else it is recorded while the container starts
+	if !launch.Unwritten {
 		container.Record(home, container.Info{Config: config}, "create", nil)
-	}
-	if !c.Rm || c.create { // else config.json comes later
 		app.letVolumesGo()
 	}
 	if c.Cidfile == "" {

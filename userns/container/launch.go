@@ -22,7 +22,10 @@ type Launch struct {
 	Layers   *os.File   // lock of the image's layers, or nil
 	Preserve []*os.File // descriptors 3 and on of the container
 	Fresh    bool       // it has just been made
-	Detach   bool       // it runs on when this process ends
+	// Unwritten leaves its config.json to Run: nothing that outlasts a kill of this
+	// process needs it.
+	Unwritten bool
+	Detach    bool // it runs on when this process ends
 	Streams
 	Notice func(string)
 }
@@ -81,7 +84,7 @@ func (m *Monitor) Run(l *Launch) (status int, err error) {
 	if err := m.hand(l); err != nil {
 		return 0, m.lost(l)
 	}
-	if l.Config.AutoRemove && l.Fresh { // while it starts
+	if l.Unwritten { // while it starts
 		if err := l.Folder.Write(l.Config); err != nil {
 			l.Notice("other commands do not see the container: " + err.Error())
 		}
