@@ -201,6 +201,7 @@ func (m *monitor) release(c *client) {
 	defer m.mu.Unlock()
 	if m.owner == c {
 		m.owner = nil
+		unix.Setsid() // the caller's session may end
 	}
 }
 
