@@ -99,11 +99,15 @@ func (b *box) close() {
 // removed containers, sockets of monitors that are gone, names of nothing.
 func (b *box) debris() (found []string) {
 	for _, pattern := range []string{
-		"blobs/partial/*", "tmp/*", "containers/*/passing/*", "containers/*/passing/.*-*",
+		"blobs/partial/*", "tmp/*", "containers/*/passing/*",
 		"containers/*/kept/.*-*", "containers/*/kept/*/*.json.*", "containers/*/kept/*/control",
 	} {
 		files, _ := filepath.Glob(filepath.Join(b.root, pattern))
-		found = append(found, files...)
+		for _, f := range files {
+			if !young(f) {
+				found = append(found, f)
+			}
+		}
 	}
 	folders, _ := filepath.Glob(b.root + "/containers/*/mnt/../kept/*") // no test's make-believe host has mnt
 	for _, f := range folders {
@@ -122,6 +126,14 @@ func (b *box) debris() (found []string) {
 		}
 	}
 	return found
+}
+
+// young tells whether the folder of a container, not locked yet, is so new that
+// no other rbox would take its maker for dead.
+func young(folder string) bool {
+	st, err := os.Stat(folder)
+	_, locked := os.Lstat(filepath.Join(folder, "config.json"))
+	return err == nil && locked != nil && strings.HasPrefix(filepath.Base(folder), ".new-") && time.Since(st.ModTime()) < 10*time.Second
 }
 
 // clear removes all containers of the box, whatever they do.

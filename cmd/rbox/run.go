@@ -366,17 +366,18 @@ func (c *RunCmd) prepare(app *App, launch *container.Launch, home *container.Hom
 	if launch.Folder, err = home.Create(id, c.Rm && !c.create); err != nil {
 		return err
 	}
-	if err = c.fill(app, launch.Folder, &config.Plan); err == nil {
-		config.Volumes, err = app.makeVolumes(launch.Folder, config.Plan.Mounts)
-	}
-	if err != nil {
+	if err = c.fill(app, launch.Folder, &config.Plan); err != nil {
 		launch.Folder.Discard()
 		return err
 	}
+	volumes := app.nameVolumes(launch.Folder, &config)
 	launch.Config = config
-	launch.Unwritten = c.Rm && !c.create && !c.Detach && len(config.Volumes) == 0
-	if !launch.Unwritten {
+	launch.Unwritten = c.Rm && !c.create && !c.Detach && len(volumes) == 0
+	if !launch.Unwritten { // before volumes are made: should we be killed, the next Sweep knows of them
 		err = launch.Folder.Write(config)
+	}
+	if err == nil {
+		err = app.makeVolumes(volumes)
 	}
 	if err != nil {
 		launch.Folder.Discard()

@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"rbox/rootfs"
 	"rbox/rootfs/volume"
 	"rbox/userns/container"
 	"rbox/userns/container/events"
@@ -14,13 +13,12 @@ import (
 // Volumes is where volumes are kept.
 func (a *App) Volumes() *volume.Store { return &volume.Store{Dir: filepath.Join(a.Root, "volumes")} }
 
-// makeVolumes makes the volumes among mounts that there are not, fills in where
-// they lie, and keeps them from being removed until letVolumesGo or the end of
-// this process.
-func (a *App) makeVolumes(f *container.Folder, mounts []rootfs.Mount) (uses []container.VolumeUse, err error) {
+// nameVolumes gives the volumes among the container's mounts their names and
+// places, and returns them.
+func (a *App) nameVolumes(f *container.Folder, c *container.Config) (all []volume.Volume) {
 	store := a.Volumes()
-	for i := range mounts {
-		m := &mounts[i]
+	for i := range c.Plan.Mounts {
+		m := &c.Plan.Mounts[i]
 		if m.Type != "volume" {
 			continue
 		}
@@ -32,17 +30,27 @@ func (a *App) makeVolumes(f *container.Folder, mounts []rootfs.Mount) (uses []co
 		if v.Anonymous {
 			f.Volumes = append(f.Volumes, volume.FolderOf(m.Source))
 		}
+		c.Volumes = append(c.Volumes, container.VolumeUse{Name: v.Name, Target: m.Target, Anonymous: v.Anonymous})
+		all = append(all, v)
+	}
+	return all
+}
+
+// makeVolumes makes those volumes that there are not, and holds them all: none
+// is removed before config.json is there to keep it.
+func (a *App) makeVolumes(all []volume.Volume) error {
+	store := a.Volumes()
+	for _, v := range all {
 		hold, made, err := store.Use(v)
 		if err != nil {
-			return uses, fmt.Errorf("volume %s: %w", v.Name, err)
+			return fmt.Errorf("volume %s: %w", v.Name, err)
 		}
 		if made {
 			a.volumeEvent("create", v.Name)
 		}
 		a.held = append(a.held, hold)
-		uses = append(uses, container.VolumeUse{Name: v.Name, Target: m.Target, Anonymous: v.Anonymous})
 	}
-	return uses, nil
+	return nil
 }
 
 // letVolumesGo is for when config.json is there to keep the volumes.

@@ -195,6 +195,9 @@ func (r *briefReader) read(path string, info *Info, item *indexed) bool {
 // configuration.
 func (r *briefReader) readConfig(path string, info *Info, item *indexed, known bool) bool {
 	config, err := r.open(path, "/config.json")
+	if err == unix.ENOENT && restoreConfig(filepath.Join(r.home.Dir, path)) {
+		config, err = r.open(path, "/config.json")
+	}
 	if err != nil {
 		return false
 	}

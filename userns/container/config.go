@@ -6,12 +6,15 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"rbox/userns/stage"
 )
@@ -138,10 +141,24 @@ func writeState(dir string, s State) error {
 	return os.WriteFile(filepath.Join(dir, "state.json"), s.appendJSON(nil), 0o600)
 }
 
-// replaceState is writeState, whole or not at all.
+// replaceState is writeState, whole or not at all, but on a full disk: how a
+// container ended is written in place of how it began, which takes no room.
 func replaceState(dir string, s State) error {
 	defer markChanged(dir)
-	return replaceFile(filepath.Join(dir, "state.json"), s.appendJSON(nil))
+	path, text := filepath.Join(dir, "state.json"), s.appendJSON(nil)
+	err := replaceFile(path, text)
+	if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+		return err
+	}
+	file, openErr := os.OpenFile(path, os.O_WRONLY, 0)
+	if openErr != nil {
+		return err
+	}
+	defer file.Close()
+	if _, writeErr := file.WriteAt(text, 0); writeErr != nil {
+		return err
+	}
+	return file.Truncate(int64(len(text)))
 }
 
 // appendJSON is json.Marshal for one type: learning it takes encoding/json

@@ -138,6 +138,9 @@ func (m *monitor) answer(c *client, msg message, files []*os.File) {
 	if msg.Rename != "" {
 		err = m.rename(msg.Rename)
 	}
+	if msg.Restore {
+		err = m.restoreConfig()
+	}
 	if msg.Pause != 0 {
 		err = errNoFreezer
 	}

@@ -164,6 +164,7 @@ func (e *RunningError) Hint() string { return "rbox stop " + e.Name }
 func (h *Home) Reopen(id string) (*Folder, Config, error) {
 	f := &Folder{home: h, id: id, Dir: h.folder(id)}
 	var c Config
+	restoreConfig(f.Dir)
 	config, err := os.OpenFile(filepath.Join(f.Dir, "config.json"), os.O_RDWR, 0)
 	if err != nil {
 		return nil, c, err
@@ -399,7 +400,11 @@ type Info struct {
 func (h *Home) Inspect(id string) (Info, error) {
 	dir := h.folder(id)
 	info := Info{Dir: dir}
-	if err := readJSON(dir, "config.json", &info.Config); err != nil {
+	err := readJSON(dir, "config.json", &info.Config)
+	if err != nil && restoreConfig(dir) {
+		err = readJSON(dir, "config.json", &info.Config)
+	}
+	if err != nil {
 		return info, err
 	}
 	config, err := os.Open(filepath.Join(dir, "config.json"))
@@ -473,7 +478,7 @@ func (h *Home) Dead() (ids []string) {
 			lock.Close()
 		}
 		switch {
-		case err == nil, errors.Is(err, fs.ErrNotExist) && old(e):
+		case err == nil, errors.Is(err, fs.ErrNotExist) && old(e) && !restoreConfig(filepath.Join(h.Dir, passing, e.Name())):
 			ids = append(ids, e.Name())
 		}
 	}

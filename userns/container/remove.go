@@ -48,6 +48,9 @@ func (h *Home) removeWhole(id string, running bool) error {
 		return h.delete(filepath.Join(h.Dir, passing, id))
 	}
 	lock, err := h.tryLock(id)
+	if errors.Is(err, fs.ErrNotExist) && restoreConfig(h.folder(id)) {
+		lock, err = h.tryLock(id)
+	}
 	switch {
 	case !errors.Is(err, unix.EWOULDBLOCK):
 	case running:
@@ -96,19 +99,22 @@ func (h *Home) end(id string) (lock *os.File, err error) {
 	if err != nil {
 		return nil, err
 	}
-	killContainer(dir)
-	for {
-		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX)
-		if err != unix.EINTR {
-			break
+	for pause := time.Millisecond; ; pause = min(2*pause, maxKillPause) {
+		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !h.exists(id) {
+			lock.Close()
+			return nil, nil
 		}
+		if err != unix.EWOULDBLOCK && err != unix.EINTR {
+			return lock, err
+		}
+		killContainer(dir) // each time: one that is about to start cannot be reached yet
+		time.Sleep(pause)
 	}
-	if !h.exists(id) {
-		lock.Close()
-		return nil, nil
-	}
-	return lock, err
 }
+
+// maxKillPause is the longest pause between two tries to end a container.
+const maxKillPause = 20 * time.Millisecond
 
 // killContainer ends the container in dir for good: its monitor does it, or,
 // where that cannot be reached, losing process 1 makes it end.
@@ -147,26 +153,42 @@ func removeFolder(dir string) error {
 // remove deletes the container's folder, whoever owns what is in it, and its name.
 func (h *Home) remove(id string) error {
 	dir, err := h.doom(id)
+	if errors.Is(err, fs.ErrNotExist) && !h.exists(id) { // another, or its monitor, was faster
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	return h.delete(dir)
 }
 
-// doom takes the name from the container id and gives its folder one that
-// tells its fate: should we be killed, the next Sweep goes on. It returns the
-// folder's new path.
+// doom gives the folder of the container id a name that tells its fate, should
+// we be killed the next Sweep goes on, and frees the container's name. It
+// returns the folder's new path.
 func (h *Home) doom(id string) (string, error) {
 	var c Config
-	if err := readJSON(h.folder(id), "config.json", &c); err != nil {
+	unknown := readJSON(h.folder(id), "config.json", &c) != nil
+	going, err := h.doomNamed(id, Info{Config: c, State: readState(h.folder(id))}.Name())
+	if unknown {
 		h.forgetNameOf(id)
 	}
 	h.forget(id, c.Name) // a rename that was cut short leaves both
-	return h.doomNamed(id, Info{Config: c, State: readState(h.folder(id))}.Name())
+	return going, err
 }
 
 func (h *Home) doomNamed(id, name string) (string, error) {
 	going := filepath.Join(h.Dir, passing, doomed+id)
-	h.forget(id, name)
-	return going, os.Rename(h.folder(id), going)
+	err := os.Rename(h.folder(id), going)
+	if err == nil { // not before: a name without its container is free, a container without its name would be lost
+		h.forget(id, name)
+	}
+	return going, err
+}
+
+// forgetDoomed frees the names of the container whose doomed folder is dir.
+func (h *Home) forgetDoomed(dir string, c *Config) {
+	if id, ok := strings.CutPrefix(filepath.Base(dir), doomed); ok {
+		h.forget(id, c.Name)
+		h.forget(id, readState(dir).Name)
+	}
 }

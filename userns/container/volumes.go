@@ -80,6 +80,7 @@ func (c *Config) removeVolumes(dir string) error {
 func (h *Home) delete(dir string) error {
 	var c Config
 	err := readJSON(dir, "config.json", &c)
+	h.forgetDoomed(dir, &c)
 	if err == nil && (c.AutoRemove || strings.HasPrefix(filepath.Base(dir), unborn)) {
 		return errors.Join(c.removeVolumes(filepath.Dir(h.Dir)), removeFolder(dir))
 	}
