@@ -49,14 +49,14 @@ func (c *InspectCmd) Run(app *App) error {
 		}
 	}
 	found := []any{}
-	failed := failures{app: app}
+	var failed error
 	for _, name := range c.Names {
 		v, err := c.find(app, name)
 		if errors.Is(err, errBeyond) {
 			return err
 		}
 		if err != nil {
-			failed.add(err)
+			failed = errors.Join(failed, err)
 			continue
 		}
 		found = append(found, v)
@@ -64,7 +64,7 @@ func (c *InspectCmd) Run(app *App) error {
 	if err := c.print(app, found); err != nil {
 		return err
 	}
-	return failed.last
+	return failed
 }
 
 // print writes what was found. Templates are for the whole of rbox.
@@ -83,23 +83,6 @@ func printJSON(w io.Writer, v any, indent string) error {
 	e.SetEscapeHTML(false)
 	e.SetIndent("", indent)
 	return e.Encode(v)
-}
-
-// failures are those of a command that goes on after each.
-type failures struct {
-	app  *App
-	last error // for main to report
-}
-
-// add keeps err, and reports the one that was kept so far.
-func (f *failures) add(err error) {
-	if err == nil {
-		return
-	}
-	if f.last != nil {
-		f.app.report(f.last)
-	}
-	f.last = err
 }
 
 // find returns Docker's answer about what has the name.

@@ -115,7 +115,7 @@ func (a *App) pruneContainers(wanted pruneFilters) (removed []string, freed int6
 		return nil, 0, err
 	}
 	bytes := map[string]int64{}
-	failed := failures{app: a}
+	var failed error
 	r := removal{app: a, home: home}
 	for i, info := range list {
 		bytes[info.Config.ID] = sizes[i]
@@ -125,10 +125,9 @@ func (a *App) pruneContainers(wanted pruneFilters) (removed []string, freed int6
 		if err == nil {
 			removed, freed = append(removed, id), freed+bytes[id]
 		}
-		failed.add(err)
+		failed = errors.Join(failed, err)
 	})
-	failed.add(err)
-	return removed, freed, failed.last
+	return removed, freed, errors.Join(failed, err)
 }
 
 // ImagePruneCmd removes images that no container uses.
@@ -175,7 +174,7 @@ func (a *App) pruneImages(all bool, wanted pruneFilters) (done []string, freed i
 	o := store.RemoveOptions{AllNames: true, Unpacker: client, UsedBy: a.imageUser}
 	ctx, stop := interruptible()
 	defer stop()
-	failed := failures{app: a}
+	var failed error
 	for _, m := range images {
 		if name, _ := a.imageUser(m.ID); name != "" || !all && len(m.Refs) > 0 || !wanted.keeps(m.Created(), m.Config.Config.Labels) {
 			continue
@@ -185,13 +184,13 @@ func (a *App) pruneImages(all bool, wanted pruneFilters) (done []string, freed i
 			done = append(done, a.removedLines(removed)...)
 		}
 		if !isInUse(err) { // by a container that has been made meanwhile
-			failed.add(err)
+			failed = errors.Join(failed, err)
 		}
 	}
 	if left, err := s.List(); err == nil {
 		freed = max(0, before-diskUse(left))
 	}
-	return done, freed, failed.last
+	return done, freed, failed
 }
 
 // removedLines tells what was removed in the words of Docker's prune, and

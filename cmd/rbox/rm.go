@@ -34,23 +34,22 @@ func (c *RmCmd) Run(app *App) error {
 	if err != nil {
 		return err
 	}
-	failed := failures{app: app}
+	var failed error
 	r := removal{app: app, home: home, force: c.Force, volumes: c.Volumes}
 	for _, name := range names {
 		err := r.add(name)
 		if missing := errors.As(err, new(*container.NoContainerError)); missing && (c.Force || c.Ignore) {
 			continue
 		}
-		failed.add(err)
+		failed = errors.Join(failed, err)
 	}
 	err = r.run(func(name string, err error) {
 		if err == nil {
 			fmt.Fprintln(app.Stdout, name)
 		}
-		failed.add(err)
+		failed = errors.Join(failed, err)
 	})
-	failed.add(err)
-	return failed.last
+	return errors.Join(failed, err)
 }
 
 // names are those of the containers to remove.

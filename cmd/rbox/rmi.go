@@ -45,14 +45,8 @@ func (c *RmiCmd) Run(app *App) error {
 	for _, name := range names {
 		removed, err := s.Remove(ctx, name, o)
 		printRemoved(app, removed)
-		if missing := (*store.NotFoundError)(nil); c.Force && errors.As(err, &missing) {
-			continue
-		}
-		if err != nil && failed != nil {
-			app.report(failed)
-		}
-		if err != nil {
-			failed = err
+		if !c.Force || !errors.As(err, new(*store.NotFoundError)) {
+			failed = errors.Join(failed, err)
 		}
 	}
 	if c.Force { // what a container kept from deletion may be free now

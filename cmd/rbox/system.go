@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -198,21 +199,19 @@ func (c *SystemPruneCmd) Run(app *App) error {
 	if !c.Force && !confirm(app, c.warning()) {
 		return nil
 	}
-	failed := failures{app: app}
-	removed, freed, err := app.pruneContainers(wanted)
-	failed.add(err)
+	removed, freed, failed := app.pruneContainers(wanted)
 	printPruned(app, "Deleted Containers", removed)
 	if c.Volumes {
 		names, bytes, err := app.pruneVolumes(func(v volume.Volume) bool { return v.Anonymous && wanted.keeps(v.CreatedAt, volumeLabels(v)) })
-		failed.add(err)
+		failed = errors.Join(failed, err)
 		printPruned(app, "Deleted Volumes", names)
 		freed += bytes
 	}
 	lines, bytes, err := app.pruneImages(c.All, wanted)
-	failed.add(err)
+	failed = errors.Join(failed, err)
 	printPruned(app, "Deleted Images", lines)
 	fmt.Fprintln(app.Stdout, "Total reclaimed space:", humanSize(freed+bytes, 4))
-	return failed.last
+	return failed
 }
 
 func (c *SystemPruneCmd) warning() string {
