@@ -277,21 +277,32 @@ func clearWay(dir int, base, name string) error {
 	return err
 }
 
-// overwrite writes into a file that cannot be replaced, since something is mounted there.
-func (x *extractor) overwrite(dir int, base string, h *tar.Header, content io.Reader) error {
+var errIrregular = errors.New("not a regular file")
+
+// openRegular opens a file of dir that must be regular, and never waits for the
+// other end of a pipe or for a device.
+func openRegular(dir int, base string, flags int) (fd int, st unix.Stat_t, err error) {
 	p, err := openPath(dir, base)
 	if err != nil {
-		return err
+		return -1, st, err
 	}
 	defer unix.Close(p)
-	var st unix.Stat_t
 	if err := unix.Fstat(p, &st); err != nil {
-		return err
+		return -1, st, err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return -1, st, errIrregular
+	}
+	fd, err = reopen(p, flags|unix.O_NONBLOCK)
+	return fd, st, err
+}
+
+// overwrite writes into a file that cannot be replaced, since something is mounted there.
+func (x *extractor) overwrite(dir int, base string, h *tar.Header, content io.Reader) error {
+	fd, _, err := openRegular(dir, base, unix.O_WRONLY|unix.O_TRUNC)
+	if err == errIrregular {
 		return unix.EBUSY
 	}
-	fd, err := reopen(p, unix.O_WRONLY|unix.O_TRUNC|unix.O_NONBLOCK)
 	if err != nil {
 		return err
 	}
@@ -450,19 +461,10 @@ func (x *extractor) link(name string, h *tar.Header) error {
 
 // copyFile stands in for a link where there can be none.
 func (x *extractor) copyFile(from int, old string, dir int, base string) error {
-	p, err := openPath(from, old)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(p)
-	var st unix.Stat_t
-	if err := unix.Fstat(p, &st); err != nil {
-		return err
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+	fd, st, err := openRegular(from, old, unix.O_RDONLY)
+	if err == errIrregular {
 		return unix.EXDEV
 	}
-	fd, err := reopen(p, unix.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
 		return err
 	}

@@ -74,22 +74,9 @@ func (s *Store) baseLayers(ctx context.Context, base *Image, u Unpacking) (list 
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, ingested{image.Descriptor{MediaType: ociLayer(l.MediaType), Digest: l.Digest, Size: l.Size}, record})
+		list = append(list, ingested{image.Descriptor{MediaType: ociLayerType(l.MediaType), Digest: l.Digest, Size: l.Size}, record})
 	}
 	return list, nil
-}
-
-// ociLayer is the media type that an OCI manifest has for a layer of Docker's.
-func ociLayer(mediaType string) string {
-	switch mediaType {
-	case image.DockerLayer:
-		return image.OCILayer
-	case image.DockerLayerGzip:
-		return image.OCILayerGzip
-	case image.DockerLayerZstd:
-		return image.OCILayerZstd
-	}
-	return mediaType
 }
 
 // packGzip packs r: every registry and program takes gzip.

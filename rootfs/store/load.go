@@ -358,11 +358,7 @@ func (s *Store) knownLayer(ctx context.Context, id image.Digest, u Unpacking) (*
 				continue
 			}
 			record, err := s.ensureLayer(ctx, have, u)
-			mediaType := have.MediaType
-			if oci := ociLayerType(mediaType); oci != "" {
-				mediaType = oci
-			}
-			d := image.Descriptor{MediaType: mediaType, Digest: have.Digest, Size: have.Size}
+			d := image.Descriptor{MediaType: ociLayerType(have.MediaType), Digest: have.Digest, Size: have.Size}
 			return &ingested{blob: d, record: record}, err
 		}
 	}

@@ -333,16 +333,14 @@ func (s *Store) ociManifest(m *Image) ([]byte, error) {
 	manifest.Config.MediaType = image.OCIConfig
 	for i := range manifest.Layers {
 		l := &manifest.Layers[i]
-		if to := ociLayerType(l.MediaType); to != "" {
-			l.MediaType = to
-		}
+		l.MediaType = ociLayerType(l.MediaType)
 	}
 	return json.Marshal(manifest)
 }
 
-// ociLayerType returns the OCI media type that says the same as Docker's.
-func ociLayerType(docker string) string {
-	switch docker {
+// ociLayerType is the media type that an OCI manifest has for a layer of Docker's.
+func ociLayerType(mediaType string) string {
+	switch mediaType {
 	case image.DockerLayer:
 		return image.OCILayer
 	case image.DockerLayerGzip:
@@ -350,5 +348,5 @@ func ociLayerType(docker string) string {
 	case image.DockerLayerZstd:
 		return image.OCILayerZstd
 	}
-	return ""
+	return mediaType
 }
