@@ -17,6 +17,9 @@ import (
 	"github.com/alecthomas/kong"
 )
 
+// version is set by the linker.
+var version = "dev"
+
 // grammar is the command line, in help order.
 type grammar struct {
 	Help helpFlag `help:"Show help."`

@@ -6,9 +6,6 @@ import (
 	"io"
 )
 
-// version is set by the linker.
-var version = "dev"
-
 // exitStatus is the status of a container's program. As an error it carries
 // the status to main and says nothing.
 type exitStatus int

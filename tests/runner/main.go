@@ -73,6 +73,7 @@ func checks() []check {
 		{"gofmt", append([]string{"gofmt", "-l"}, sourceDirs()...)},
 		{"go vet", []string{"go", "vet", "./..."}},
 		{"staticcheck", []string{"go", "tool", "-modfile=tests/tools.mod", "staticcheck", "./..."}},
+		{"staticcheck of the front", []string{"go", "tool", "-modfile=tests/tools.mod", "staticcheck", "-tests=false", "-tags", "front", "./cmd/rbox"}},
 		{"go mod verify", []string{"go", "mod", "verify"}},
 	}
 }
