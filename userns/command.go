@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +27,9 @@ type Cmd struct {
 	// NewMount gives it a mount namespace of its own, which still sees what
 	// the host mounts and unmounts later.
 	NewMount bool
+	// Locked makes Path read-only for it and all that it starts, with NewMount:
+	// who gets hold of its /proc/PID/exe cannot write to the file.
+	Locked bool
 	// Survive lets it outlive this process; else it is killed with it.
 	Survive bool
 
@@ -83,6 +87,9 @@ func (c *Cmd) program(fds []int) *Program {
 		p.Call(unshareMount, unix.SYS_UNSHARE, unix.CLONE_NEWNS)
 		p.Call("make mounts slaves", unix.SYS_MOUNT, 0, p.Str("/"), 0, unix.MS_REC|unix.MS_SLAVE, 0)
 	}
+	if c.Locked {
+		c.lock(p)
+	}
 	if !c.Survive {
 		p.Call("prctl", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL))
 		p.TellReady()
@@ -95,6 +102,25 @@ func (c *Cmd) program(fds []int) *Program {
 	p.Call("run "+c.Path, unix.SYS_EXECVE, p.Str(c.Path), p.Strs(c.Args), p.Strs(c.Env))
 	return p
 }
+
+// lock mounts the executable on itself, read-only. One that is in memory is
+// sealed.
+func (c *Cmd) lock(p *Program) {
+	var st unix.Statfs_t
+	if strings.HasPrefix(c.Path, "/proc/self/fd/") || unix.Statfs(c.Path, &st) != nil {
+		return
+	}
+	path := p.Str(c.Path)
+	p.Call("bind "+c.Path, unix.SYS_MOUNT, path, path, 0, unix.MS_BIND, 0)
+	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	p.Call("make "+c.Path+" read-only", unix.SYS_MOUNT_SETATTR, atFDCWD, path, 0, Ref(p, attr), unix.MOUNT_ATTR_SIZE_VER0).Else(func() { // before Linux 5.12
+		const same = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME | unix.MS_NODIRATIME
+		p.Call("make "+c.Path+" read-only", unix.SYS_MOUNT, 0, path, 0, int(st.Flags&same)|unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, 0)
+	})
+}
+
+// atFDCWD is AT_FDCWD as a system call's argument.
+const atFDCWD = ^uintptr(-unix.AT_FDCWD - 1)
 
 // Pid of the started process.
 func (c *Cmd) Pid() int { return c.child.Pid }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -155,10 +156,42 @@ func (p *Program) Files(first int, fds []int) {
 	}
 }
 
-// KeepReport adds a step that keeps the child's end of the socket as fd across
+// CloseOthers adds steps that close all descriptors above last, but for the
+// child's end of the socket, which becomes the next number. After it no path
+// through /proc/self/fd leads to what the parent has open.
+func (p *Program) CloseOthers(last int) {
+	sock := last + 1
+	// It may have that number already.
+	p.Call("keep the socket", unix.SYS_DUP3, toParent, sock, unix.O_CLOEXEC).Save(toParent).Pass(unix.EINVAL)
+	const none = 1 << 30 // no descriptor can have this number
+	if unix.CloseRange(none, none, 0) == nil {
+		p.Call("close other descriptors", unix.SYS_CLOSE_RANGE, sock+1, ^uintptr(0)>>32, 0)
+		return
+	}
+	for fd := sock + 1; fd < highestFile()+spareFiles; fd++ { // before Linux 5.9
+		p.Call("close other descriptors", unix.SYS_CLOSE, fd).Ignore()
+	}
+}
+
+// spareFiles is more than the descriptors that are opened between the making
+// of a Program and its start.
+const spareFiles = 64
+
+// highestFile is the largest number of a descriptor that is open.
+func highestFile() (highest int) {
+	entries, _ := os.ReadDir("/proc/self/fd")
+	for _, e := range entries {
+		if n, err := strconv.Atoi(e.Name()); err == nil {
+			highest = max(highest, n)
+		}
+	}
+	return highest
+}
+
+// KeepReport adds a step that keeps the child's end of the socket open across
 // exec: Started then waits until the program closes it.
-func (p *Program) KeepReport(fd int) {
-	p.Call("keep the socket", unix.SYS_DUP3, toParent, fd, 0)
+func (p *Program) KeepReport() {
+	p.Call("keep the socket", unix.SYS_FCNTL, toParent, unix.F_SETFD, 0)
 }
 
 // DefaultSignals adds steps that give every signal its default action and

@@ -59,6 +59,7 @@ func StartMonitor(h *Home, outer *userns.Outer, stage, id string) (*Monitor, err
 	cmd := stageCommand(outer, stage)
 	cmd.Args = []string{"rbox-monitor", id, h.mountpoint()}
 	cmd.NewMount = true
+	cmd.Locked = true  // a container can have its processes run it: #!/proc/self/exe
 	cmd.Survive = true // it ends the container in order
 	cmd.Stderr = os.Stderr
 	cmd.ExtraFiles = []*os.File{far, outer.Lock()}

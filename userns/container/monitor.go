@@ -63,6 +63,9 @@ type monitor struct {
 // container when the thread that cloned it ends, and shows the main thread
 // alone in /proc/self. scratch is an empty directory to mount on.
 func MonitorMain(scratch string) error {
+	// For a moment what we clone is a process of the container that has our
+	// memory, or a copy: nobody in there may look into it.
+	unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	unix.Umask(0o022) // whatever the caller's: it is for the caller's files
 	unix.CloseOnExec(controlFD)
 	unix.CloseOnExec(keeperFD)

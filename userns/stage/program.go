@@ -178,9 +178,24 @@ func leaveHost(c *userns.Program) {
 	c.Call("chdir /", unix.SYS_CHDIR, c.Str("/"))
 }
 
-// attach gives the process its session, its descriptors and its limits.
+// attach gives the process its session, its descriptors and its limits. What
+// the monitor has open is closed before the first path that the container can
+// make lead to /proc/self/fd.
 func (p *Plan) attach(c *userns.Program, r Ready) {
 	c.Call("setsid", unix.SYS_SETSID)
+	first, files, last := 0, append(slices.Clone(r.Streams), r.Kept...), 2+len(r.Kept)
+	if r.Terminal != "" {
+		first, files = 3, slices.Clone(r.Kept)
+	}
+	if r.InitFile >= 0 {
+		last++
+		files = append(files, r.InitFile)
+	}
+	c.Files(first, files)
+	if r.InitFile >= 0 {
+		c.Call("close the init on exec", unix.SYS_FCNTL, last, unix.F_SETFD, unix.FD_CLOEXEC)
+	}
+	c.CloseOthers(last)
 	if r.Terminal != "" {
 		// Opened from inside, so that it has a name there (ttyname(3)).
 		c.Call("open "+r.Terminal, unix.SYS_OPENAT, atFDCWD, c.Str(r.Terminal), unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0).Save(regFile)
@@ -188,11 +203,7 @@ func (p *Plan) attach(c *userns.Program, r Ready) {
 			c.Call("place the terminal", unix.SYS_DUP3, regFile, fd, 0)
 		}
 		c.Call("take the terminal", unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0)
-		c.Files(3, r.Kept)
-	} else {
-		c.Files(0, append(slices.Clone(r.Streams), r.Kept...))
 	}
-	c.Call("close other descriptors", unix.SYS_CLOSE_RANGE, 3+len(r.Kept), ^uintptr(0)>>32, unix.CLOSE_RANGE_CLOEXEC).Ignore()
 	c.Call("umask", unix.SYS_UMASK, 0o022)
 	for _, l := range p.Process.Rlimits {
 		lim := &unix.Rlimit{Cur: l.Soft, Max: l.Hard}
@@ -237,10 +248,10 @@ func (p *Plan) exec(c *userns.Program, r Ready) {
 	if r.InitFile >= 0 {
 		// It closes the socket once it listens for signals, which are lost on
 		// process 1 before: until then the container has not started.
-		sock := 3 + len(r.Kept)
-		c.KeepReport(sock)
-		argv = c.Strs(append([]string{"rbox-init", strconv.Itoa(sock)}, p.Process.Args...))
-		c.Call(ExecStep+"rbox-init", unix.SYS_EXECVEAT, r.InitFile, c.Str(""), argv, env, unix.AT_EMPTY_PATH)
+		file := 3 + len(r.Kept) // where attach has put it, and the socket above
+		c.KeepReport()
+		argv = c.Strs(append([]string{"rbox-init", strconv.Itoa(file + 1)}, p.Process.Args...))
+		c.Call(ExecStep+"rbox-init", unix.SYS_EXECVEAT, file, c.Str(""), argv, env, unix.AT_EMPTY_PATH)
 		return
 	}
 	if strings.Contains(name, "/") {
