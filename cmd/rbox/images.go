@@ -15,7 +15,7 @@ type ImagesCmd struct {
 	Digests bool     `help:"Show digests."`
 	NoTrunc bool     `help:"Show ids in full."`
 	NoHead  bool     `name:"noheading" help:"Leave the headings out."`
-	Filter  []string `short:"f" sep:"none" placeholder:"KEY=VALUE" help:"Only those with reference=PATTERN, dangling=BOOL, label=KEY[=VALUE], before=IMAGE or since=IMAGE."`
+	Filter  []string `short:"f" sep:"none" placeholder:"KEY=VALUE" help:"Only those with reference=PATTERN, dangling=BOOL, label=NAME[=VALUE], before=IMAGE or since=IMAGE."`
 	Format  string   `placeholder:"TEMPLATE" help:"json, table, or a Go template over Docker's fields."`
 	Name    string   `arg:"" optional:"" name:"NAME[:TAG]" help:"Only the images of this name, which may be a pattern."`
 }

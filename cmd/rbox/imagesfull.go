@@ -3,10 +3,8 @@
 package main
 
 import (
-	"fmt"
 	"path"
 	"slices"
-	"strings"
 
 	"rbox/rootfs/image"
 	"rbox/rootfs/store"
@@ -59,52 +57,54 @@ func (c *ImagesCmd) listing() listing {
 // imageFilters returns what decides whether an image is shown under a name,
 // nil for an image without one.
 func imageFilters(s *store.Store, filters []string) (imageTest, error) {
-	var tests []imageTest
-	var patterns []string
-	for _, f := range filters {
-		key, value, ok := strings.Cut(f, "=")
-		if !ok {
-			return nil, &adviceError{fmt.Errorf("--filter %s: it has no value", f), "such as --filter dangling=true"}
-		}
-		switch key {
-		case "reference":
-			patterns = append(patterns, value)
-		case "dangling":
-			want := value == "true" || value == "1"
-			tests = append(tests, func(_ *store.Image, ref *image.Reference) bool { return (ref == nil) == want })
-		case "label":
-			k, v, exact := strings.Cut(value, "=")
-			tests = append(tests, func(m *store.Image, _ *image.Reference) bool {
-				have, ok := m.Config.Config.Labels[k]
-				return ok && (!exact || have == v)
-			})
-		case "before", "since":
-			other, err := s.Lookup(value)
-			if err != nil {
-				return nil, err
-			}
-			tests = append(tests, func(m *store.Image, _ *image.Reference) bool {
-				if key == "before" {
-					return m.Created().Before(other.Created())
-				}
-				return m.Created().After(other.Created())
-			})
-		default:
-			return nil, &adviceError{fmt.Errorf("--filter %s: there is no such filter", f), "filters are reference, dangling, label, before and since"}
-		}
+	values, err := filterValues(filters, "reference", "dangling", "label", "before", "since")
+	if err != nil {
+		return nil, err
 	}
-	if len(patterns) > 0 {
-		tests = append(tests, func(_ *store.Image, ref *image.Reference) bool {
-			return ref != nil && slices.ContainsFunc(patterns, func(p string) bool { return matchesReference(p, *ref) })
-		})
+	var tests []imageTest
+	for key, values := range values {
+		test, err := imageFilter(s, key, values)
+		if err != nil {
+			return nil, err
+		}
+		tests = append(tests, test)
 	}
 	return func(m *store.Image, ref *image.Reference) bool {
-		for _, t := range tests {
-			if !t(m, ref) {
-				return false
-			}
+		return !slices.ContainsFunc(tests, func(t imageTest) bool { return !t(m, ref) })
+	}, nil
+}
+
+// imageFilter is the test of one key.
+func imageFilter(s *store.Store, key string, values []string) (imageTest, error) {
+	switch key {
+	case "reference":
+		return func(_ *store.Image, ref *image.Reference) bool {
+			return ref != nil && slices.ContainsFunc(values, func(p string) bool { return matchesReference(p, *ref) })
+		}, nil
+	case "dangling":
+		want, err := boolFilter(key, values)
+		return func(_ *store.Image, ref *image.Reference) bool { return want(ref == nil) }, err
+	case "label":
+		return func(m *store.Image, _ *image.Reference) bool { return hasLabels(m.Config.Config.Labels, values) }, nil
+	}
+	return imageAgeFilter(s, key, values)
+}
+
+// imageAgeFilter compares with other images.
+func imageAgeFilter(s *store.Store, key string, values []string) (imageTest, error) {
+	var others []*store.Image
+	for _, v := range values {
+		other, err := s.Lookup(v)
+		if err != nil {
+			return nil, err
 		}
-		return true
+		others = append(others, other)
+	}
+	return func(m *store.Image, _ *image.Reference) bool {
+		return !slices.ContainsFunc(others, func(other *store.Image) bool {
+			c := m.Created().Compare(other.Created())
+			return key == "before" && c >= 0 || key == "since" && c <= 0
+		})
 	}, nil
 }
 

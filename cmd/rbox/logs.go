@@ -60,7 +60,7 @@ func (c *LogsCmd) options(now time.Time) (o logfile.Options, err error) {
 	if c.Tail != "all" {
 		n, err := strconv.Atoi(c.Tail)
 		if err != nil {
-			return o, &adviceError{fmt.Errorf("--tail %s: this is no number of lines", c.Tail), "a number, or all"}
+			return o, &adviceError{fmt.Errorf("--tail %s: that is no number of lines", c.Tail), "a number, or all"}
 		}
 		o.Last, o.Tail = n >= 0, n // Docker takes -1 for all
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -57,9 +56,9 @@ func parsePruneFilters(filters []string) (f pruneFilters, err error) {
 	}
 	f.labels, f.without = values["label"], values["label!"]
 	for _, v := range values["until"] {
-		t, err := parseUntil(v, time.Now())
-		if err != nil {
-			return f, err
+		t, ok := readTime(v, time.Now())
+		if !ok {
+			return f, &filterError{"until=" + v, "that is no time", "such as --filter until=24h or until=2006-01-02T15:04:05"}
 		}
 		if f.until.IsZero() || t.Before(f.until) {
 			f.until = t
@@ -68,29 +67,9 @@ func parsePruneFilters(filters []string) (f pruneFilters, err error) {
 	return f, nil
 }
 
-// parseUntil reads a point in time as Docker does: a duration before now,
-// seconds since 1970, or a date with or without a time.
-func parseUntil(text string, now time.Time) (time.Time, error) {
-	if d, err := time.ParseDuration(text); err == nil {
-		return now.Add(-d), nil
-	}
-	if seconds, err := strconv.ParseFloat(text, 64); err == nil {
-		return time.Unix(0, int64(seconds*1e9)), nil
-	}
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02T15:04", "2006-01-02"} {
-		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, &filterError{"until=" + text, "that is no time", "such as --filter until=24h or until=2006-01-02T15:04:05"}
-}
-
 // keeps tells whether what was made at this time with these labels is wanted.
 func (f pruneFilters) keeps(created time.Time, labels map[string]string) bool {
-	if !f.until.IsZero() && !created.Before(f.until) || !hasLabels(labels, f.labels) {
-		return false
-	}
-	return !slices.ContainsFunc(f.without, func(l string) bool { return hasLabels(labels, []string{l}) })
+	return (f.until.IsZero() || created.Before(f.until)) && hasLabels(labels, f.labels) && lacksLabels(labels, f.without)
 }
 
 // pruneContainers removes the containers that do not run and are wanted. It

@@ -3,18 +3,15 @@
 package main
 
 import (
-	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 
 	"rbox/rootfs/image"
 	"rbox/userns/container"
 )
 
-// psFilters decide which containers ps shows, as Docker's do: the values of one
-// key are alternatives, but for labels; each key must be met.
+// psFilters decide which containers ps shows.
 type psFilters struct {
 	tests []func(*container.Info) bool
 	ended bool // a filter speaks of containers that do not run: show them without -a
@@ -28,28 +25,6 @@ func (f *psFilters) keeps(info *container.Info) bool {
 		}
 	}
 	return true
-}
-
-// A filterError reports a --filter that means nothing.
-type filterError struct{ text, why, advice string }
-
-func (e *filterError) Error() string { return fmt.Sprintf("--filter %s: %s", e.text, e.why) }
-func (e *filterError) Hint() string  { return e.advice }
-
-// filterValues sorts filters by their keys, which must be among known.
-func filterValues(filters []string, known ...string) (map[string][]string, error) {
-	values := map[string][]string{}
-	for _, f := range filters {
-		key, value, ok := strings.Cut(f, "=")
-		switch {
-		case !ok:
-			return nil, &filterError{f, "it has no value", "such as --filter " + known[0] + "=VALUE"}
-		case !slices.Contains(known, key):
-			return nil, &filterError{f, "there is no such filter", "filters are " + strings.ReplaceAll(strings.Join(known, ", "), "!", "! (not)")}
-		}
-		values[key] = append(values[key], value)
-	}
-	return values, nil
 }
 
 // parsePsFilters reads filters. List is what they are about.
@@ -106,16 +81,6 @@ func psFilter(app *App, home *container.Home, list []*container.Info, key string
 	return portFilter(key, values)
 }
 
-// among refuses values other than words.
-func among(key string, values []string, words ...string) error {
-	for _, v := range values {
-		if !slices.Contains(words, v) {
-			return &filterError{key + "=" + v, "invalid filter", key + " is one of " + strings.Join(words, ", ")}
-		}
-	}
-	return nil
-}
-
 // textFilter is met by a container of whose texts one is, or matches as a
 // regular expression, one of values.
 func textFilter(values []string, texts func(*container.Info) []string) func(*container.Info) bool {
@@ -133,17 +98,6 @@ func textFilter(values []string, texts func(*container.Info) []string) func(*con
 		}
 		return false
 	}
-}
-
-// hasLabels tells whether labels has all of wanted, each NAME or NAME=VALUE.
-func hasLabels(labels map[string]string, wanted []string) bool {
-	for _, w := range wanted {
-		name, value, exact := strings.Cut(w, "=")
-		if have, ok := labels[name]; !ok || exact && have != value {
-			return false
-		}
-	}
-	return true
 }
 
 func exitedFilter(values []string) (func(*container.Info) bool, error) {

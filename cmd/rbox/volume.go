@@ -97,7 +97,7 @@ func volumeOptions(given []string) (options map[string]string, device string, er
 // VolumeLsCmd lists volumes.
 type VolumeLsCmd struct {
 	Quiet  bool     `short:"q" help:"Show names only."`
-	Filter []string `short:"f" sep:"none" placeholder:"KEY=VALUE" help:"Only those with name=PART, label=KEY[=VALUE], driver=local or dangling=BOOL: whether no container uses it."`
+	Filter []string `short:"f" sep:"none" placeholder:"KEY=VALUE" help:"Only those with name=PART, label=NAME[=VALUE], label!=NAME[=VALUE], driver=local or dangling=BOOL: whether no container uses it."`
 	Format string   `placeholder:"TEMPLATE" help:"json, table, or a Go template over Docker's fields."`
 }
 
@@ -178,50 +178,31 @@ func joinLabels(labels map[string]string) string {
 	return strings.Join(words, ",")
 }
 
-// volumeFilters returns what decides whether a volume is shown: of several
-// values of one filter one must match, of labels all.
+// volumeFilters returns what decides whether a volume is shown.
 func (a *App) volumeFilters(filters []string) (func(volume.Volume) bool, error) {
-	var names, drivers []string
-	var tests []func(volume.Volume) bool
-	for _, f := range filters {
-		key, value, ok := strings.Cut(f, "=")
-		if !ok {
-			return nil, &adviceError{fmt.Errorf("--filter %s: it has no value", f), "such as --filter dangling=true"}
+	values, err := filterValues(filters, "name", "label", "label!", "driver", "dangling")
+	if err != nil {
+		return nil, err
+	}
+	var users map[string][]string
+	dangling := func(bool) bool { return true }
+	if given := values["dangling"]; given != nil {
+		if dangling, err = boolFilter("dangling", given); err != nil {
+			return nil, err
 		}
-		switch key {
-		case "name":
-			names = append(names, value)
-		case "driver":
-			drivers = append(drivers, value)
-		case "label", "label!":
-			tests = append(tests, labelTest(value, key == "label"))
-		case "dangling":
-			users, err := a.volumeUsers()
-			if err != nil {
-				return nil, err
-			}
-			want := value == "true" || value == "1"
-			tests = append(tests, func(v volume.Volume) bool { return (len(users[v.Name]) == 0) == want })
-		default:
-			return nil, &adviceError{fmt.Errorf("--filter %s: there is no such filter", f), "filters are name, label, driver and dangling"}
+		if users, err = a.volumeUsers(); err != nil {
+			return nil, err
 		}
 	}
+	names, drivers := values["name"], values["driver"]
 	return func(v volume.Volume) bool {
 		isPart := func(part string) bool { return strings.Contains(v.Name, part) }
-		if len(names) > 0 && !slices.ContainsFunc(names, isPart) || len(drivers) > 0 && !slices.Contains(drivers, localDriver) {
+		if names != nil && !slices.ContainsFunc(names, isPart) || drivers != nil && !slices.Contains(drivers, localDriver) {
 			return false
 		}
-		return !slices.ContainsFunc(tests, func(t func(volume.Volume) bool) bool { return !t(v) })
+		labels := volumeLabels(v)
+		return hasLabels(labels, values["label"]) && lacksLabels(labels, values["label!"]) && dangling(len(users[v.Name]) == 0)
 	}, nil
-}
-
-// labelTest tells whether a volume has the label NAME or NAME=VALUE, or has it not.
-func labelTest(label string, want bool) func(volume.Volume) bool {
-	name, value, exact := strings.Cut(label, "=")
-	return func(v volume.Volume) bool {
-		have, ok := volumeLabels(v)[name]
-		return (ok && (!exact || have == value)) == want
-	}
 }
 
 // volumeUsers are the ids of the containers that use a volume, on all hosts, by
@@ -305,20 +286,17 @@ func (c *VolumeRmCmd) Run(app *App) error {
 // VolumePruneCmd removes volumes that no container uses.
 type VolumePruneCmd struct {
 	All    bool     `short:"a" help:"Remove all volumes that no container uses, not anonymous ones only."`
-	Filter []string `sep:"none" placeholder:"KEY=VALUE" help:"Only those with label=KEY[=VALUE], or without: label!=KEY[=VALUE]."`
+	Filter []string `sep:"none" placeholder:"KEY=VALUE" help:"Only those with label=NAME[=VALUE] or without label!=NAME[=VALUE]."`
 	Force  bool     `short:"f" help:"Do not ask."`
 }
 
 // Run asks, then prints what it removed and the space that is free again.
 func (c *VolumePruneCmd) Run(app *App) error {
-	var keep []func(volume.Volume) bool
-	for _, f := range c.Filter {
-		key, value, _ := strings.Cut(f, "=")
-		if key != "label" && key != "label!" || value == "" {
-			return &adviceError{fmt.Errorf("--filter %s: there is no such filter", f), "filters are label and label!"}
-		}
-		keep = append(keep, labelTest(value, key == "label"))
+	values, err := filterValues(c.Filter, "label", "label!")
+	if err != nil {
+		return err
 	}
+	wanted := pruneFilters{labels: values["label"], without: values["label!"]}
 	which := "anonymous local volumes"
 	if c.All {
 		which = "all local volumes"
@@ -327,11 +305,9 @@ func (c *VolumePruneCmd) Run(app *App) error {
 		return nil
 	}
 	removed, freed, err := app.pruneVolumes(func(v volume.Volume) bool {
-		return (c.All || v.Anonymous) && !slices.ContainsFunc(keep, func(t func(volume.Volume) bool) bool { return !t(v) })
+		return (c.All || v.Anonymous) && wanted.keeps(v.CreatedAt, volumeLabels(v))
 	})
-	if len(removed) > 0 {
-		fmt.Fprintf(app.Stdout, "Deleted Volumes:\n%s\n\n", strings.Join(removed, "\n"))
-	}
+	printPruned(app, "Deleted Volumes", removed)
 	fmt.Fprintln(app.Stdout, "Total reclaimed space:", humanSize(freed, 4))
 	return err
 }

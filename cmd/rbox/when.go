@@ -8,32 +8,40 @@ import (
 	"time"
 )
 
-// parseWhen reads a point in time in one of Docker's forms: RFC 3339, whose
-// end may lack, in local time without a zone; seconds since 1970; or how long
-// ago it was. flag is what the user gave it by. "" is the zero time.
+// parseWhen reads a point in time that the user gave by flag. "" is the zero time.
 func parseWhen(flag, text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
-	if t, ok := parseSeconds(text); ok {
+	if t, ok := readTime(text, now); ok {
 		return t, nil
 	}
+	return time.Time{}, &adviceError{
+		fmt.Errorf("%s %s: that is no time", flag, text),
+		"such as 2026-11-22T17:00:00, 1795366800 (seconds since 1970) or 10m (ago)",
+	}
+}
+
+// readTime reads a point in time in one of Docker's forms: RFC 3339, whose
+// end may lack, in local time without a zone; seconds since 1970; or how long
+// ago it was.
+func readTime(text string, now time.Time) (t time.Time, ok bool) {
+	if t, ok := parseSeconds(text); ok {
+		return t, true
+	}
 	if d, err := time.ParseDuration(text); err == nil {
-		return now.Add(-d), nil
+		return now.Add(-d), true
 	}
 	date := strings.Replace(text, " ", "T", 1)
 	for _, layout := range []string{"2006-01-02", "2006-01-02T15", "2006-01-02T15:04", "2006-01-02T15:04:05"} {
 		if t, err := time.ParseInLocation(layout, date, time.Local); err == nil {
-			return t, nil
+			return t, true
 		}
 		if t, err := time.Parse(layout+"Z07:00", date); err == nil {
-			return t, nil
+			return t, true
 		}
 	}
-	return time.Time{}, &adviceError{
-		fmt.Errorf("%s %s: this is no time", flag, text),
-		"such as 2026-11-22T17:00:00, 1795366800 (seconds since 1970) or 10m (ago)",
-	}
+	return time.Time{}, false
 }
 
 // parseSeconds reads seconds since 1970, with at most nine digits after the point.
