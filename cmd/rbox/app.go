@@ -109,6 +109,9 @@ func (a *App) Outer() (*userns.Outer, error) {
 	if a.outer != nil {
 		return a.outer, nil
 	}
+	if a.early == nil { // else it has been done
+		markInherited() // keeper and monitors outlive us, and locks of the caller's are not to
+	}
 	dir, err := a.runtimeDir()
 	if err != nil {
 		return nil, err

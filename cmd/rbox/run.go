@@ -161,9 +161,6 @@ func (c *RunCmd) launch(app *App, outer *userns.Outer, id string) (*container.La
 	if err != nil {
 		return nil, err
 	}
-	if err := c.makeRoom(app, home, outer, stagePath); err != nil {
-		return nil, err
-	}
 	launch := &container.Launch{Layers: from.layers, Notice: app.Notice, Preserve: inherited(c.PreserveFDs), Fresh: true, Detach: c.Detach}
 	if err := c.prepare(app, launch, home, from, ids, id); err != nil {
 		return nil, err
@@ -176,7 +173,7 @@ func (c *RunCmd) launch(app *App, outer *userns.Outer, id string) (*container.La
 }
 
 // makeRoom removes the container that has the name, for --replace.
-func (c *RunCmd) makeRoom(app *App, home *container.Home, outer *userns.Outer, stage string) error {
+func (c *RunCmd) makeRoom(app *App, home *container.Home) error {
 	if !c.Replace || c.Name == "" {
 		return nil
 	}
@@ -184,6 +181,14 @@ func (c *RunCmd) makeRoom(app *App, home *container.Home, outer *userns.Outer, s
 	if errors.As(err, new(*container.NoContainerError)) {
 		return nil
 	}
+	if err != nil {
+		return err
+	}
+	outer, err := app.Outer()
+	if err != nil {
+		return err
+	}
+	stage, err := app.Stage()
 	if err != nil {
 		return err
 	}
@@ -380,6 +385,10 @@ func (c *RunCmd) prepare(app *App, launch *container.Launch, home *container.Hom
 		err = app.makeVolumes(volumes)
 	}
 	if err != nil {
+		launch.Folder.Discard()
+		return err
+	}
+	if err = c.makeRoom(app, home); err != nil { // now that nothing else can go wrong
 		launch.Folder.Discard()
 		return err
 	}

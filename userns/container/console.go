@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -16,10 +17,12 @@ import (
 // full pipe would. It outlasts restarts of the program.
 type console struct {
 	log   *logfile.Writer // nil: there is none
-	lost  func(error)     // told once that the log has gaps
+	lost  func(error)     // told that the log has gaps
+	told  sync.Once       // of that
 	input bool            // the program reads from a pipe, not /dev/null
 
 	mu      sync.Mutex
+	sources []*os.File // what the program writes
 	viewers map[*viewer]bool
 	stdin   *os.File // where input goes: a pipe, or the terminal's master
 	master  *os.File
@@ -82,7 +85,7 @@ func (c *console) pipes() (theirs []*os.File, err error) {
 		}
 	}
 	c.mu.Lock()
-	c.stdin = ours[0]
+	c.stdin, c.sources = ours[0], ours[1:]
 	if c.ended && c.stdin != nil {
 		c.stdin.Close()
 		c.stdin = nil
@@ -101,6 +104,7 @@ func (c *console) terminal(master *os.File) error {
 	}
 	c.mu.Lock()
 	c.stdin, c.master = os.NewFile(uintptr(fd), "terminal"), master
+	c.sources = []*os.File{c.stdin}
 	c.mu.Unlock()
 	c.copying.Go(func() { c.copy(logfile.Stdout, c.stdin) })
 	return nil
@@ -124,8 +128,7 @@ func (c *console) copy(stream logfile.Stream, r *os.File) {
 func (c *console) show(stream logfile.Stream, b []byte) {
 	if c.log != nil {
 		if err := c.log.Write(stream, b); err != nil && c.lost != nil {
-			c.lost(err)
-			c.lost = nil
+			c.told.Do(func() { c.lost(err) })
 		}
 	}
 	for _, v := range c.watching() {
@@ -235,10 +238,48 @@ func (c *callerTerminal) forget() {
 	}
 }
 
+// lastWords is what those who look on get to take what the program wrote last,
+// and what keeps its streams open though it is not of the container to let go.
+const lastWords = 3 * time.Second
+
+// hurry sees to it that neither keeps the container from ending. The pipes to
+// those who look on get room for all that the program's hold, so that one who
+// is slow misses nothing.
+func (c *console) hurry() {
+	const room = 256 << 10
+	deadline := time.Now().Add(lastWords)
+	for _, v := range c.watching() {
+		for _, f := range []*os.File{v.out, v.err} {
+			if f != nil {
+				unix.FcntlInt(f.Fd(), unix.F_SETPIPE_SZ, room)
+				f.SetWriteDeadline(deadline)
+			}
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, f := range c.sources {
+		f.SetReadDeadline(deadline)
+	}
+}
+
+// calm is the end of hurry for who stays.
+func (v *viewer) calm() {
+	for _, f := range []*os.File{v.out, v.err} {
+		if f != nil {
+			f.SetWriteDeadline(time.Time{})
+		}
+	}
+}
+
 // finish waits until all that the program wrote is handed on, lets go of all
 // viewers but stays, and readies the console for the next start.
 func (c *console) finish(stays *viewer) {
+	c.hurry()
 	c.copying.Wait()
+	if stays != nil {
+		stays.calm()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	closeFiles([]*os.File{c.stdin, c.master})

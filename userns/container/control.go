@@ -26,14 +26,20 @@ type client struct {
 	caller *callerTerminal // what it was started on, while that is raw
 }
 
-// send writes to the client, unless it is gone.
+// send writes to the client, unless it is gone. It does not wait for one that
+// reads nothing, being stopped for instance: that one misses what it can do
+// without, else it loses the connection.
 func (c *client) send(m message, files ...*os.File) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return unix.EPIPE
 	}
-	return send(c.sock, m, files...)
+	err := sendFlags(c.sock, m, unix.MSG_DONTWAIT, files...)
+	if err == unix.EAGAIN && m.Notice == "" && (m.Ended == nil || !m.Ended.Again) {
+		unix.Shutdown(c.sock, unix.SHUT_RDWR)
+	}
+	return err
 }
 
 // sendStarted tells of the program's start, with the streams kept for the client.
@@ -273,6 +279,13 @@ func (m *monitor) attach(c *client, input bool) {
 			Text: "cannot attach: the program has the streams of the rbox that started it", Status: 125,
 			Advice: "start such containers with -d, -t or --log-driver file",
 		}})
+		return
+	}
+	m.mu.Lock()
+	ended := m.child == nil && !m.state.Restarting
+	m.mu.Unlock()
+	if ended {
+		c.send(message{Failed: failure(errNotRunning)})
 		return
 	}
 	v, which, files, err := m.console.view(input)

@@ -191,6 +191,11 @@ func (h *Home) Reopen(id string) (*Folder, Config, error) {
 		return nil, c, err
 	}
 	f.config = config
+	// Who sees our lock must not take it for that of a monitor that was killed.
+	if s := readState(f.Dir); s.claims() {
+		s.end()
+		replaceState(f.Dir, s)
+	}
 	return f, c, nil
 }
 
@@ -241,6 +246,9 @@ func (f *Folder) Write(c Config) error {
 	if err == nil {
 		_, err = f.config.WriteAt(b, 0)
 	}
+	if err == nil { // it may have been longer
+		err = f.config.Truncate(int64(len(b)))
+	}
 	return err
 }
 
@@ -281,14 +289,11 @@ func (h *Home) takeName(name, id string) error {
 // takeStaleName is takeName for one process at a time: of several that find a
 // name free to take, one gets it.
 func (h *Home) takeStaleName(path, name, id string) error {
-	lock, err := os.OpenFile(filepath.Join(h.Dir, "names.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	lock, err := h.lockNames()
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		return err
-	}
 	for {
 		err := os.Symlink(id, path)
 		if !errors.Is(err, fs.ErrExist) {
@@ -302,6 +307,25 @@ func (h *Home) takeStaleName(path, name, id string) error {
 			os.Remove(path)
 		}
 	}
+}
+
+// lockNames is for who removes a name: it may be another's by then.
+func (h *Home) lockNames() (*os.File, error) {
+	lock, err := os.OpenFile(filepath.Join(h.Dir, "names.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return lock, nil
 }
 
 // Discard removes a folder in which nothing belongs to subordinate ids yet.
@@ -322,6 +346,13 @@ func (f *Folder) Discard() {
 // forget removes the name of a container whose folder is gone.
 func (h *Home) forget(id, name string) {
 	path := filepath.Join(h.Dir, names, name)
+	if owner, err := os.Readlink(path); err != nil || owner != id {
+		return
+	}
+	// Another may take the name as soon as the folder is gone.
+	if lock, err := h.lockNames(); err == nil {
+		defer lock.Close()
+	}
 	if owner, err := os.Readlink(path); err == nil && owner == id {
 		os.Remove(path)
 	}

@@ -96,12 +96,13 @@ func (m *monitor) checkHealth(over <-chan struct{}) {
 		}
 		since := time.Since(begun)
 		result := m.check(h)
-		m.guests.Done()
 		select {
 		case <-over: // it was killed with the container
+			m.guests.Done()
 			return
 		default:
 			m.noteHealth(h, result, since)
+			m.guests.Done() // not before: the container's folder may go then
 		}
 	}
 }
@@ -149,9 +150,16 @@ func (m *monitor) check(h Healthcheck) (r HealthResult) {
 		io.Copy(io.Discard, read)
 		output <- string(b[:n])
 	}()
-	late := time.AfterFunc(h.Timeout, func() { unix.Kill(child.Pid, unix.SIGKILL) })
+	ended := make(chan struct{})
+	late := time.AfterFunc(h.Timeout, func() {
+		unix.Kill(child.Pid, unix.SIGKILL)
+		close(ended)
+	})
 	child.AwaitEnd()
 	timedOut := !late.Stop()
+	if timedOut {
+		<-ended // its pid is not to be another's by then
+	}
 	if ws, err := child.Wait(); err == nil && !timedOut {
 		if r.ExitCode = ws.ExitStatus(); ws.Signaled() {
 			r.ExitCode = 128 + int(ws.Signal())

@@ -66,6 +66,7 @@ func MonitorMain(scratch string) error {
 	// For a moment what we clone is a process of the container that has our
 	// memory, or a copy: nobody in there may look into it.
 	unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	unix.Chdir("/")   // the caller's file system is not to be kept busy
 	unix.Umask(0o022) // whatever the caller's: it is for the caller's files
 	unix.CloseOnExec(controlFD)
 	unix.CloseOnExec(keeperFD)
@@ -207,10 +208,14 @@ func (m *monitor) beginAgain() error {
 	}
 	m.mu.Lock()
 	m.state.Restarts++
-	err = m.saveStarted()
+	if err = m.saveStarted(); err != nil {
+		m.child.Kill()
+		m.child = nil
+	} else if m.state.Stopped { // while it could not be signalled
+		unix.Kill(m.child.Pid, unix.SIGKILL)
+	}
 	m.mu.Unlock()
 	if err != nil {
-		m.child.Kill()
 		return err
 	}
 	m.watch()
@@ -262,7 +267,7 @@ func (m *monitor) saveStarted() error {
 		return err
 	}
 	m.state = State{
-		Name: m.state.Name, Restarts: m.state.Restarts,
+		Name: m.state.Name, Restarts: m.state.Restarts, Stopped: m.state.Stopped,
 		Pid: m.child.Pid, StartTime: start, BootID: bootID(), Started: time.Now(), Monitor: os.Getpid(),
 	}
 	if m.Health.args() != nil {
@@ -307,7 +312,11 @@ func (m *monitor) writePidFile(pid int) error {
 // releaseStreams lets go of the container's streams, so that who reads or
 // writes their other ends learns of the container's closing them.
 func (m *monitor) releaseStreams() {
-	closeFiles(m.streams)
+	if m.Restart.Name != "" { // the next run gets what is to be preserved, too
+		closeFiles(m.streams[:3])
+	} else {
+		closeFiles(m.streams)
+	}
 	if null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
 		unix.Dup3(null, 2, 0)
 		unix.Close(null)

@@ -160,7 +160,7 @@ func (m *monitor) fill(account stage.Account) error {
 	if p.Process.Terminal {
 		err = m.openTerminal(account)
 	}
-	if err == nil && p.Process.Init {
+	if err == nil && p.Process.Init && m.initFile == nil {
 		m.initFile, err = initCopy()
 	}
 	return err

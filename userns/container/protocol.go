@@ -92,7 +92,10 @@ const maxRights = 253
 const maxMessage = 64 << 10
 
 // send writes m, and files with it.
-func send(sock int, m message, files ...*os.File) error {
+func send(sock int, m message, files ...*os.File) error { return sendFlags(sock, m, 0, files...) }
+
+// sendFlags is send with flags of sendmsg(2).
+func sendFlags(sock int, m message, flags int, files ...*os.File) error {
 	b := wire.Append(nil, m)
 	var rights []byte
 	if len(files) > 0 {
@@ -103,7 +106,7 @@ func send(sock int, m message, files ...*os.File) error {
 		rights = unix.UnixRights(fds...)
 	}
 	for {
-		err := unix.Sendmsg(sock, b, rights, nil, unix.MSG_NOSIGNAL)
+		err := unix.Sendmsg(sock, b, rights, nil, unix.MSG_NOSIGNAL|flags)
 		if err != unix.EINTR {
 			return err
 		}

@@ -1,0 +1,119 @@
+package tests
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Who looks on and reads nothing holds up the program, but not its end.
+func TestViewerThatReadsNothing(t *testing.T) {
+	b := newBox(t, keeps)
+	b.must("run", "-d", "--name", "box", "alpine", "yes")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := w.Chown(int(b.who.UID), int(b.who.GID)); err != nil {
+		t.Fatal(err)
+	}
+	b.start(call{prog: "/bin/sh", args: []string{"-c", "exec " + run.bin + " attach box >&3"}, files: []*os.File{w}})
+	w.Close()
+	if _, err := r.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.do(call{args: []string{"kill", "box"}, limit: 20 * time.Second}); got.status != 0 {
+		t.Errorf("kill: %v", got)
+	}
+	if got := b.do(call{args: []string{"rm", "box"}, limit: 20 * time.Second}); got.status != 0 {
+		t.Errorf("rm: %v", got)
+	}
+}
+
+// Who is slow misses nothing.
+func TestViewerThatIsSlow(t *testing.T) {
+	b := newBox(t)
+	got := b.do(call{prog: "/bin/sh", args: []string{"-c",
+		run.bin + " run --rm --log-driver file alpine seq 30000 | { sleep 5; tail -n 1; }"}})
+	if got.stdout != "30000\n" {
+		t.Errorf("got %v", got)
+	}
+}
+
+// A stop counts at whatever moment of a restart it comes.
+func TestStopWhileItRestarts(t *testing.T) {
+	b := newBox(t, keeps)
+	b.must("run", "-d", "--name", "box", "--restart", "always", "alpine", "true")
+	for i := range 15 {
+		time.Sleep(time.Duration(100+i) * time.Millisecond) // the first pause is 100 ms
+		b.must("stop", "-t", "5", "box")
+		if got := b.must("inspect", "-f", "{{.State.Status}}", "box"); got != "exited" {
+			t.Fatalf("stop %d: the container is %s", i, got)
+		}
+		b.must("start", "box")
+	}
+}
+
+// What outlives rbox holds nothing of its caller's.
+func TestNothingOfTheCallersIsKept(t *testing.T) {
+	b := newBox(t, keeps)
+	b.must("create", "--name", "box", "alpine", "sleep", "1000")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if got := b.do(call{args: []string{"start", "box"}, files: []*os.File{w}}); got.status != 0 {
+		t.Fatal(got)
+	}
+	w.Close()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := r.Read(make([]byte, 1))
+		ended <- err
+	}()
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Error("the monitor still holds a descriptor of who started it")
+	}
+	pid := b.must("inspect", "-f", "{{.State.Pid}}", "box")
+	stat, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	monitor := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))[1]
+	if dir, err := os.Readlink(fmt.Sprintf("/proc/%s/cwd", monitor)); err != nil || dir != "/" {
+		t.Errorf("the monitor's working directory is %q, %v", dir, err)
+	}
+}
+
+// --replace takes nothing away before it is certain that something comes.
+func TestReplaceByNothing(t *testing.T) {
+	b := newBox(t, keeps)
+	id := b.must("run", "-d", "--name", "box", "alpine", "sleep", "1000")
+	if got := b.rbox("run", "-d", "--replace", "--name", "box", "--restart", "bogus", "alpine"); got.status != 125 {
+		t.Errorf("got %v", got)
+	}
+	if got := b.must("ps", "-q", "--no-trunc"); got != id {
+		t.Errorf("running: %q, want %q", got, id)
+	}
+}
+
+// Each run gets what is to be preserved.
+func TestPreservedAcrossRestarts(t *testing.T) {
+	b := newBox(t, keeps)
+	f, err := os.Open(b.file("text", "text\n", 0o644))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	got := b.do(call{args: []string{"run", "--name", "box", "--restart", "on-failure:2", "--preserve-fds", "1",
+		"alpine", "sh", "-c", "readlink /proc/self/fd/3 >/dev/null && echo there; exit 3"}, files: []*os.File{f}})
+	if got.stdout != strings.Repeat("there\n", 3) || got.status != 3 {
+		t.Errorf("got %v", got)
+	}
+}
