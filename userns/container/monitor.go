@@ -246,8 +246,8 @@ func (m *monitor) announce() error {
 		return err
 	}
 	m.releaseStreams()
+	m.watch() // whoever hears of the start may record what it does next
 	m.first.sendStarted(m.child.Pid)
-	m.watch()
 	m.listening.Add(1)
 	go m.listen()
 	go m.serve(m.first)
