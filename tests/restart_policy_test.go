@@ -1,0 +1,165 @@
+package tests
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func (b *box) restarts(name string) string {
+	b.t.Helper()
+	return b.must("inspect", "--format", "{{.RestartCount}}", name)
+}
+
+func TestRestartPolicies(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, keeps)
+	// Each run adds a line; the fourth ends well.
+	script := "echo x >>/runs; n=$(wc -l </runs); echo run $n; test $n -ge 4 && exit 0; exit 3"
+	for name, tc := range map[string]struct{ flags, runs, status, restarts string }{
+		"no":           {"--restart no", "1", "3", "0"},
+		"none":         {"", "1", "3", "0"},
+		"on-failure":   {"--restart on-failure", "4", "0", "3"},
+		"on-failure:2": {"--restart on-failure:2", "3", "3", "2"},
+		"on-failure:9": {"--restart=on-failure:9", "4", "0", "3"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := b.in(t)
+			box := strings.ReplaceAll(name, ":", "-")
+			b.must(append(words("run -d --name "+box+" "+tc.flags), "alpine", "sh", "-c", script)...)
+			if !eventually(15*time.Second, func() bool { return b.state(box, "Status") == "exited" }) {
+				t.Fatalf("it is %s", b.state(box, "Status"))
+			}
+			if got := b.state(box, "ExitCode"); got != tc.status {
+				t.Errorf("exit status %s, want %s", got, tc.status)
+			}
+			if got := b.restarts(box); got != tc.restarts {
+				t.Errorf("%s restarts, want %s", got, tc.restarts)
+			}
+			if got := b.must("logs", box); strings.Count(got, "run ") != len(tc.runs) && !strings.HasSuffix(got, "run "+tc.runs) {
+				t.Errorf("the log is %q, want %s runs", got, tc.runs)
+			}
+		})
+	}
+	for _, bad := range []string{"sometimes", "always:3", "on-failure:x", "on-failure:-1", "unless-stopped:1", "no:1"} {
+		want{status: 125, stderr: "--restart"}.check(t, b.rbox("create", "--restart", bad, "alpine", "true"))
+	}
+	want{status: 125, stderr: "[Cc]onflicting options"}.check(t, b.rbox("run", "--rm", "--restart", "always", "alpine", "true"))
+}
+
+// What ends by itself or is killed from outside comes back; what the user
+// stops or kills does not.
+func TestRestartAlways(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, keeps)
+	for _, policy := range []string{"always", "unless-stopped"} {
+		t.Run(policy, func(t *testing.T) {
+			t.Parallel()
+			b := b.in(t)
+			b.background(policy, sleeper, "--restart", policy)
+			first := b.pid(policy)
+			syscall.Kill(first, syscall.SIGKILL)
+			again := func(before int) bool {
+				return eventually(10*time.Second, func() bool {
+					pid := b.pid(policy)
+					return pid != 0 && pid != before && alive(pid)
+				})
+			}
+			if !again(first) {
+				t.Fatalf("it does not come back: %s", b.must("ps", "-a"))
+			}
+			if got := b.restarts(policy); got != "1" {
+				t.Errorf("%s restarts, want 1", got)
+			}
+			want{stdout: "in\n"}.check(t, b.rbox("exec", policy, "echo", "in"))
+			second := b.pid(policy)
+			b.must("exec", policy, "kill", "-USR2", "1") // it exits by itself
+			if !again(second) {
+				t.Fatal("it does not come back after its own end")
+			}
+			for _, how := range []string{"stop", "kill", "stop -t 0"} {
+				b.must(append(words(how), policy)...)
+				want{match: "^[0-9]+\n$"}.check(t, b.rbox("wait", policy))
+				time.Sleep(300 * time.Millisecond) // longer than the first pause
+				if got := b.state(policy, "Status"); got != "exited" {
+					t.Errorf("it is %s after %s", got, how)
+				}
+				b.must("start", policy)
+				if got := b.restarts(policy); got != "0" {
+					t.Errorf("%s restarts after start, want 0", got)
+				}
+			}
+			b.must("kill", "-s", "USR1", policy)
+			if got := b.state(policy, "Status"); got != "running" {
+				t.Errorf("it is %s", got)
+			}
+			b.must("rm", "-f", policy)
+		})
+	}
+}
+
+// Between two runs.
+func TestRestartBackOff(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, keeps)
+	for name, how := range map[string]string{"stop": "stop", "stop0": "stop -t 0", "kill": "kill", "rm": "rm -f", "restart": "restart -t 0", "wait": "wait"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := b.in(t)
+			b.must("run", "-d", "--name", name, "--restart", "always", "alpine", "sh", "-c", "exit 7")
+			if !eventually(15*time.Second, func() bool { return strings.Contains(b.must("ps", "-a", "-f", "name="+name), "Restarting (7)") }) {
+				t.Fatalf("never restarting: %s", b.must("ps", "-a"))
+			}
+			if how == "wait" { // for the end of a run
+				want{stdout: "7\n"}.check(t, b.rbox("wait", "--condition", "next-exit", name))
+				return
+			}
+			want{status: 125, stderr: "not running|restarting"}.check(t, b.rbox("exec", name, "true"))
+			got := b.rbox(append(words(how), name)...)
+			if name == "kill" { // as Docker: there is nothing to kill, or there was
+				return
+			}
+			want{stdout: name + "\n"}.check(t, got)
+			switch name {
+			case "rm":
+				want{status: 125, stderr: "no such"}.check(t, b.rbox("inspect", name))
+			case "restart":
+				if !eventually(10*time.Second, func() bool { return strings.Contains(b.must("ps", "-a", "-f", "name="+name), "(7)") }) {
+					t.Error(b.must("ps", "-a"))
+				}
+			default:
+				if got := b.state(name, "Status") + b.state(name, "ExitCode"); got != "exited7" {
+					t.Errorf("it is %s", got)
+				}
+			}
+		})
+	}
+}
+
+// In the foreground all runs are shown, and the last one's status is rbox's.
+func TestRestartInTheForeground(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, keeps)
+	got := b.rbox("run", "--restart", "on-failure:2", "alpine", "sh", "-c", "echo run; echo err >&2; exit 4")
+	want{status: 4, stdout: "run\nrun\nrun\n", stderr: "err\nerr\nerr\n"}.check(t, got)
+	p := b.start(call{args: []string{"run", "--name", "box", "--restart", "always", "alpine", "sh", "-c", sleeper}})
+	p.see("up\n")
+	syscall.Kill(b.pid("box"), syscall.SIGKILL)
+	p.see("up\nup\n")
+	p.signal(syscall.SIGUSR1)
+	p.see("usr1\n")
+	b.must("stop", "box")
+	want{status: 5}.check(t, p.wait())
+	// A terminal, likewise.
+	term := newTerminal(b)
+	p = b.start(call{tty: term, args: []string{"run", "-it", "--name", "tty", "--restart", "on-failure:1", "alpine", "sh", "-c", "tty; stty size; sleep 0.2; exit 4"}})
+	for range 2 {
+		term.see("/dev/pts/0\r\n24 80\r\n")
+	}
+	want{status: 4}.check(t, p.wait())
+	if term.isRaw() {
+		t.Error("the terminal stays raw")
+	}
+}
