@@ -133,7 +133,7 @@ func (b *box) debris() (found []string) {
 func young(folder string) bool {
 	st, err := os.Stat(folder)
 	_, locked := os.Lstat(filepath.Join(folder, "config.json"))
-	return err == nil && locked != nil && strings.HasPrefix(filepath.Base(folder), ".new-") && time.Since(st.ModTime()) < 10*time.Second
+	return err == nil && locked != nil && strings.HasPrefix(filepath.Base(folder), ".new-") && time.Since(st.ModTime()) < time.Minute
 }
 
 // clear removes all containers of the box, whatever they do.

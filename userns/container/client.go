@@ -178,14 +178,16 @@ func (c *Client) Exec(e ExecRequest, s Streams, preserve []*os.File, notice func
 	if err := send(c.fd(), message{Exec: true}, append(files, preserve...)...); err != nil {
 		return 0, c.gone(err)
 	}
-	return c.serve(&session{Streams: s, notice: notice, detach: e.Detach})
+	return c.serve(&session{Streams: s, notice: notice, detach: e.Detach, guest: true})
 }
 
 func (c *Client) serve(s *session) (int, error) {
 	s.control = c.fd()
 	status, err := s.serve()
 	if errors.Is(err, io.EOF) {
-		err = errLost()
+		if err = errLost(); !s.started {
+			err = c.gone(io.EOF)
+		}
 	}
 	return status, err
 }

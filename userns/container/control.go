@@ -49,11 +49,11 @@ func (c *client) sendStarted(pid int) {
 	c.files = nil
 }
 
-// busy says that the client waits for a program of its own.
+// busy says that the client asked for a program of its own.
 func (c *client) busy() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.exec != nil
+	return c.guest
 }
 
 func (c *client) close() {
@@ -233,21 +233,29 @@ var errNotRunning = errors.New("the container is not running")
 
 // signal sends sig to the program that c runs, else to process 1.
 func (m *monitor) signal(c *client, sig unix.Signal) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case c.exec != nil:
-		return unix.Kill(c.exec.Pid, sig)
-	case c.guest: // its program has ended
-		return nil
+	if c.guest {
+		return c.signal(sig)
 	}
 	return m.end(sig)
+}
+
+// signal sends sig to the client's program, unless that has ended.
+func (c *client) signal(sig unix.Signal) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.exec == nil {
+		return nil
+	}
+	return unix.Kill(c.exec.Pid, sig)
 }
 
 // end sends sig to process 1.
 func (m *monitor) end(sig unix.Signal) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	for m.starting { // the program may run already and only we not know
+		m.begun.Wait()
+	}
 	if m.child == nil {
 		return errNotRunning
 	}

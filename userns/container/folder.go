@@ -61,10 +61,17 @@ func (h *Home) folder(id string) string {
 	return dir
 }
 
-// exists tells whether there is a container id, be it in the making.
+// exists tells whether there is a container id.
 func (h *Home) exists(id string) bool {
 	_, err := os.Lstat(h.folder(id))
 	return err == nil
+}
+
+// hasName tells whether id is a container's, or that of one in the making,
+// which takes its name before it is there.
+func (h *Home) hasName(id string) bool {
+	_, err := os.Lstat(filepath.Join(h.Dir, passing, unborn+id))
+	return err == nil || h.exists(id)
 }
 
 // mountpoint is where monitors mount.
@@ -255,10 +262,12 @@ func (f *Folder) Write(c Config) error {
 // Born makes the container one that has a name. It returns *NameInUseError, and
 // the folder is gone, if another container has that.
 func (f *Folder) Born(name string) error {
-	err := os.Rename(f.Unborn, f.Dir)
+	// The name first: should we be killed in between, the next Sweep finds
+	// the folder, where a container without its name would stay.
+	err := f.home.takeName(name, f.id)
 	if err == nil {
 		f.name = name
-		err = f.home.takeName(name, f.id)
+		err = os.Rename(f.Unborn, f.Dir)
 	}
 	if err != nil {
 		f.Discard()
@@ -280,7 +289,7 @@ func (h *Home) takeName(name, id string) error {
 	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if owner, err := os.Readlink(path); err == nil && h.exists(owner) {
+	if owner, err := os.Readlink(path); err == nil && h.hasName(owner) {
 		return &NameInUseError{name, owner}
 	}
 	return h.takeStaleName(path, name, id)
@@ -300,7 +309,7 @@ func (h *Home) takeStaleName(path, name, id string) error {
 			return err
 		}
 		owner, err := os.Readlink(path)
-		if err == nil && h.exists(owner) {
+		if err == nil && h.hasName(owner) {
 			return &NameInUseError{name, owner}
 		}
 		if err == nil {

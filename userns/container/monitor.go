@@ -44,14 +44,16 @@ type monitor struct {
 	initFile *os.File
 	env      []string // the plan's, without what the account adds
 
-	mu      sync.Mutex
-	child   *userns.Child // nil while there is none
-	state   State
-	owner   *client // the container ends with it; nil: with none
-	clients map[*client]bool
-	stop    chan struct{} // closed once the restart policy is to rest
-	over    chan struct{} // closed at the end of a run
-	main    chan func()   // for the main thread to do
+	mu       sync.Mutex
+	child    *userns.Child // nil while there is none
+	state    State
+	starting bool       // a restart is under way
+	begun    *sync.Cond // it no longer is
+	owner    *client    // the container ends with it; nil: with none
+	clients  map[*client]bool
+	stop     chan struct{} // closed once the restart policy is to rest
+	over     chan struct{} // closed at the end of a run
+	main     chan func()   // for the main thread to do
 
 	sharesPids uint64 // the program's mount namespace, if it has no pid namespace of its own; else 0
 	listening  sync.WaitGroup
@@ -82,6 +84,7 @@ func MonitorMain(scratch string) error {
 		config: files[0], plan: files[1], streams: files[2:],
 		first: &client{sock: controlFD}, clients: map[*client]bool{}, stop: make(chan struct{}), main: make(chan func()),
 	}
+	m.begun = sync.NewCond(&m.mu)
 	m.first.send(message{Underway: true})
 	if err = unready; err == nil {
 		err = m.live()
@@ -195,6 +198,15 @@ func (m *monitor) begin() error {
 
 // beginAgain is begin after an end.
 func (m *monitor) beginAgain() error {
+	m.mu.Lock()
+	m.starting = true
+	m.mu.Unlock()
+	defer func() {
+		m.mu.Lock()
+		m.starting = false
+		m.mu.Unlock()
+		m.begun.Broadcast()
+	}()
 	m.unmount()
 	if err := prepare(m.scratch); err != nil {
 		return err

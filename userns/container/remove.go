@@ -185,9 +185,16 @@ func (h *Home) doomNamed(id, name string) (string, error) {
 	return going, err
 }
 
-// forgetDoomed frees the names of the container whose doomed folder is dir.
+// forgetDoomed frees the names of what is no container yet, or none any more,
+// and lies in dir.
 func (h *Home) forgetDoomed(dir string, c *Config) {
-	if id, ok := strings.CutPrefix(filepath.Base(dir), doomed); ok {
+	base := filepath.Base(dir)
+	id := strings.TrimPrefix(strings.TrimPrefix(base, doomed), unborn)
+	switch {
+	case id == base:
+	case c.Name == "": // killed before it was written
+		h.forgetNameOf(id)
+	default:
 		h.forget(id, c.Name)
 		h.forget(id, readState(dir).Name)
 	}

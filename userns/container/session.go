@@ -34,6 +34,8 @@ type session struct {
 	notice   func(string)
 	detach   bool // return once it has started
 	starting bool // the monitor waits until we listen
+	guest    bool // the program is one beside the container's
+	started  bool
 
 	signals  chan os.Signal
 	terminal *os.File // master of the program's, if it has one
@@ -67,12 +69,12 @@ func (s *session) serve() (int, error) {
 
 // follow hears the monitor until the program has ended.
 func (s *session) follow() (int, error) {
-	for started := false; ; { // what fails once it has is a signal that came too late
+	for { // what fails once it has started is a signal that came too late
 		m, files, err := receive(s.control)
 		switch {
 		case err != nil:
 			return 0, err
-		case m.Failed != nil && !started:
+		case m.Failed != nil && !s.started:
 			return 0, m.Failed
 		case m.Notice != "":
 			s.notice(m.Notice)
@@ -82,8 +84,9 @@ func (s *session) follow() (int, error) {
 			if s.detach {
 				return 0, nil
 			}
-			started = true
+			s.started = true
 			s.begin(m.Streams, files)
+		case m.Ended != nil && s.guest && !s.started: // that is the container's end
 		case m.Ended != nil && !(m.Ended.Again && s.starting):
 			s.drain()
 			return m.Ended.Status, nil
