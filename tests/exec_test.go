@@ -131,7 +131,7 @@ func TestExec(t *testing.T) {
 		{`exec -u nosuch box id`, want{status: 125, stderr: `nosuch`}},
 		{`exec -u 70000 box id`, want{status: 125, stderr: `70000`}},
 		{`exec -w /tmp box pwd`, want{stdout: "/tmp\n"}},
-		{`exec --workdir /no/such box pwd`, want{status: 125, stderr: `/no/such`}},
+		{`exec --workdir /no/such box pwd`, want{status: 126, stderr: `/no/such`}},
 		{`exec -w relative box pwd`, want{status: 125, stderr: `not absolute`}},
 		{`exec -e A=1 -e FROM=exec --env OF= img sh -c 'echo $A $FROM'`, want{stdout: "1 exec\n"}},
 		{`exec box sh -c 'echo $OF'`, want{stdout: "container\n"}},

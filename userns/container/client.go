@@ -175,10 +175,12 @@ func (c *Client) Exec(e ExecRequest, s Streams, preserve []*os.File, notice func
 			files[1] = os.Stdin
 		}
 	}
+	l := &session{Streams: s, notice: notice, detach: e.Detach, guest: true, signals: make(chan os.Signal, 64)}
+	l.listen() // the program may be heard of before the monitor says that it has started
 	if err := send(c.fd(), message{Exec: true}, append(files, preserve...)...); err != nil {
 		return 0, c.gone(err)
 	}
-	return c.serve(&session{Streams: s, notice: notice, detach: e.Detach, guest: true})
+	return c.serve(l)
 }
 
 func (c *Client) serve(s *session) (int, error) {

@@ -47,7 +47,9 @@ type session struct {
 // serve talks with the monitor until the program has ended.
 func (s *session) serve() (int, error) {
 	s.restore = func() {}
-	s.signals = make(chan os.Signal, 64)
+	if s.signals == nil {
+		s.signals = make(chan os.Signal, 64)
+	}
 	defer func() { s.restore() }()
 	if !s.Terminal { // nothing else can end it
 		return s.follow()
@@ -96,13 +98,13 @@ func (s *session) follow() (int, error) {
 
 // begin starts what goes on beside the program.
 func (s *session) begin(which streams, files []*os.File) {
+	if !s.starting && !s.guest {
+		s.listen() // before the terminal has its size: it may change
+	}
 	if s.Direct {
 		letGo()
 	} else {
 		s.connect(which, files)
-	}
-	if !s.starting {
-		s.listen()
 	}
 	go s.forward()
 }
