@@ -3,7 +3,9 @@ package tests
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -80,13 +82,8 @@ func TestNothingOfTheCallersIsKept(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Error("the monitor still holds a descriptor of who started it")
 	}
-	pid := b.must("inspect", "-f", "{{.State.Pid}}", "box")
-	stat, err := os.ReadFile("/proc/" + pid + "/stat")
-	if err != nil {
-		t.Fatal(err)
-	}
-	monitor := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))[1]
-	if dir, err := os.Readlink(fmt.Sprintf("/proc/%s/cwd", monitor)); err != nil || dir != "/" {
+	monitor := monitorOf(t, b.must("inspect", "-f", "{{.State.Pid}}", "box"))
+	if dir, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", monitor)); err != nil || dir != "/" {
 		t.Errorf("the monitor's working directory is %q, %v", dir, err)
 	}
 }
@@ -116,4 +113,44 @@ func TestPreservedAcrossRestarts(t *testing.T) {
 	if got.stdout != strings.Repeat("there\n", 3) || got.status != 3 {
 		t.Errorf("got %v", got)
 	}
+}
+
+// A restart must not be the end of what goes when it ends.
+func TestRestartOfWhatIsRemoved(t *testing.T) {
+	b := newBox(t, keeps)
+	id := b.must("run", "-d", "--rm", "--name", "box", "alpine", "sleep", "1000")
+	if got := b.rbox("restart", "-t", "0", "box"); got.status != 125 || !strings.Contains(got.stderr, "removed when it ends") {
+		t.Errorf("got %v", got)
+	}
+	if got := b.must("ps", "-q", "--no-trunc"); got != id {
+		t.Errorf("running: %q, want %q", got, id)
+	}
+}
+
+// rm -f ends a container whose monitor does not answer.
+func TestRemoveWithStoppedMonitor(t *testing.T) {
+	b := newBox(t, keeps)
+	b.must("run", "-d", "--name", "box", "alpine", "sleep", "1000")
+	monitor := monitorOf(t, b.must("inspect", "-f", "{{.State.Pid}}", "box"))
+	if err := syscall.Kill(monitor, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.do(call{args: []string{"rm", "-f", "box"}, limit: 30 * time.Second}); got.status != 0 {
+		syscall.Kill(monitor, syscall.SIGCONT)
+		t.Errorf("got %v", got)
+	}
+}
+
+// monitorOf is the parent of a container's process 1.
+func monitorOf(t *testing.T, pid string) int {
+	t.Helper()
+	stat, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	monitor, err := strconv.Atoi(strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return monitor
 }

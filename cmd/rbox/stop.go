@@ -202,6 +202,9 @@ func (c *RestartCmd) Run(app *App) error {
 		return err
 	}
 	return app.each(names, func(home *container.Home, id, name string) error {
+		if info, err := home.Inspect(id); err == nil && info.Running && info.Config.AutoRemove {
+			return &adviceError{fmt.Errorf("cannot restart container %s: it is removed when it ends", name), "make it without --rm"}
+		}
 		if err := stop(home, id, name, c.Signal, c.Time); err != nil {
 			return err
 		}

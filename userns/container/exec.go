@@ -1,6 +1,7 @@
 package container
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -190,6 +191,10 @@ func join(plan *stage.Plan, ready stage.Ready, pid int) (*userns.Child, error) {
 	if err != nil {
 		if child != nil {
 			child.Kill()
+		}
+		var step *userns.StepError
+		if errors.As(err, &step) && step.Step == stage.EnterStep && step.Err == unix.ENOMEM {
+			return nil, errNotRunning // its process 1 has just ended
 		}
 		return nil, explain(err, ready.Account)
 	}

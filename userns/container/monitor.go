@@ -353,7 +353,7 @@ func (m *monitor) finish() (again bool) {
 	if m.PidFile != "" {
 		os.Remove(m.PidFile)
 	}
-	m.guests.Wait() // they use the tree, and their clients are to hear of their end
+	m.awaitGuests()
 	if m.console != nil {
 		m.console.finish(m.staying(again))
 	}
@@ -365,6 +365,32 @@ func (m *monitor) finish() (again bool) {
 	}
 	m.tell(message{Ended: &ended{status, again}})
 	return again
+}
+
+// latePause is between looks for programs that entered a container while it ended.
+const latePause = 50 * time.Millisecond
+
+// awaitGuests waits for the ends of further programs: they use the tree, and
+// their clients are to hear of it. Without a pid namespace of the container's
+// one that was about to start lives on.
+func (m *monitor) awaitGuests() {
+	if m.sharesPids == 0 {
+		m.guests.Wait()
+		return
+	}
+	gone := make(chan struct{})
+	go func() {
+		m.guests.Wait()
+		close(gone)
+	}()
+	for {
+		select {
+		case <-gone:
+			return
+		case <-time.After(latePause):
+			killOthers(m.sharesPids)
+		}
+	}
 }
 
 // staying is the one viewer who stays for the next run; the others' connection

@@ -30,8 +30,22 @@ func killOthers(ns uint64) {
 		dir.Close()
 		for _, name := range names {
 			if pid, err := strconv.Atoi(name); err == nil && mountNamespace(pid) == ns {
-				found = unix.Kill(pid, unix.SIGKILL) == nil || found
+				found = killIn(ns, pid) || found
 			}
 		}
 	}
+}
+
+// killIn kills pid, should it by now be another process only if that is in the
+// mount namespace ns, too.
+func killIn(ns uint64, pid int) bool {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err == unix.ENOSYS { // before Linux 5.3
+		return unix.Kill(pid, unix.SIGKILL) == nil
+	}
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return mountNamespace(pid) == ns && unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) == nil
 }

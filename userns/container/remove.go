@@ -121,14 +121,30 @@ const maxKillPause = 20 * time.Millisecond
 func killContainer(dir string) {
 	if sock, err := dialControl(dir); err == nil {
 		defer unix.Close(sock)
+		tv := unix.NsecToTimeval(int64(endingTime))
+		unix.SetsockoptTimeval(sock, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv)
 		if send(sock, message{Stop: true, Signal: int(unix.SIGKILL)}) == nil {
-			receive(sock)
-			return
+			if _, _, err := receive(sock); err != unix.EAGAIN {
+				return
+			}
+			killMonitor(dir) // it is stopped, say: process 1 goes with it
 		}
 	}
 	var s State
 	if err := readJSON(dir, "state.json", &s); err == nil && s.alive() {
 		unix.Kill(s.Pid, unix.SIGKILL)
+	}
+}
+
+// killMonitor kills the monitor of the container in dir, which is the parent of
+// its process 1.
+func killMonitor(dir string) {
+	var s State
+	if err := readJSON(dir, "state.json", &s); err != nil || s.Monitor == 0 || !s.alive() {
+		return
+	}
+	if parent, err := parentOf(s.Pid); err == nil && parent == s.Monitor {
+		unix.Kill(s.Monitor, unix.SIGKILL)
 	}
 }
 

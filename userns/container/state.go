@@ -23,7 +23,16 @@ func bootID() string {
 }
 
 // startTime is field 22 of /proc/PID/stat (proc_pid_stat(5)), clock ticks since boot.
-func startTime(pid int) (uint64, error) {
+func startTime(pid int) (uint64, error) { return statField(pid, 22) }
+
+// parentOf is the pid of pid's parent.
+func parentOf(pid int) (int, error) {
+	n, err := statField(pid, 4)
+	return int(n), err
+}
+
+// statField is a number of /proc/PID/stat, after the command's name, which is the second.
+func statField(pid, n int) (uint64, error) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return 0, err
@@ -34,7 +43,7 @@ func startTime(pid int) (uint64, error) {
 	if !ok || len(f) < 20 {
 		return 0, errors.New("unreadable /proc/PID/stat")
 	}
-	return strconv.ParseUint(f[19], 10, 64)
+	return strconv.ParseUint(f[n-3], 10, 64)
 }
 
 // Name is what the container is called now.

@@ -12,6 +12,10 @@ type Namespace struct {
 	File int    // open descriptor
 }
 
+// EnterStep is the name of the step that fails with ENOMEM once the container's
+// pid namespace has ended.
+const EnterStep = "become a process of the container"
+
 // Join is the life of a further program of the container until its exec: p's
 // Process says what it is. namespaces are in the order to join them, user first:
 // it gives the right to join the others.
@@ -22,7 +26,7 @@ func (p *Plan) Join(r Ready, namespaces []Namespace) *userns.Program {
 			c.Call("join the container's "+ns.Kind+" namespace", unix.SYS_SETNS, ns.File, 0)
 		}
 	}
-	c.Fork("become a process of the container", unix.CLONE_PARENT)
+	c.Fork(EnterStep, unix.CLONE_PARENT)
 	for _, ns := range namespaces {
 		if ns.Kind == "time" { // which a process that shares its memory may not
 			c.Call("join the container's time namespace", unix.SYS_SETNS, ns.File, 0)
