@@ -120,6 +120,15 @@ func (a *App) Outer() (*userns.Outer, error) {
 	return a.outer, err
 }
 
+// outerAndStage are what it takes to start processes in the outer namespace.
+func (a *App) outerAndStage() (outer *userns.Outer, stage string, err error) {
+	if outer, err = a.Outer(); err != nil {
+		return nil, "", err
+	}
+	stage, err = a.Stage()
+	return outer, stage, err
+}
+
 // keeperIdle is how long the keeper outlives the last command: $RBOX_KEEPER_IDLE.
 func keeperIdle() time.Duration {
 	if d, err := time.ParseDuration(os.Getenv("RBOX_KEEPER_IDLE")); err == nil && d > 0 {

@@ -34,15 +34,11 @@ func startEarly(app *App) *early {
 
 // monitorStarter finds all that it takes to start the monitor of container id.
 func (a *App) monitorStarter(id string) (func() (*container.Monitor, error), error) {
-	outer, err := a.Outer()
+	outer, stage, err := a.outerAndStage()
 	if err != nil {
 		return nil, err
 	}
 	home, err := a.Home()
-	if err != nil {
-		return nil, err
-	}
-	stage, err := a.Stage()
 	if err != nil {
 		return nil, err
 	}

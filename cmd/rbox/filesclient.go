@@ -40,12 +40,8 @@ func openFiles(ctx context.Context, app *App, name, op string) (*containerFiles,
 	if err != nil {
 		return nil, err
 	}
-	id, err := home.Find(name)
-	if err != nil {
-		return nil, err
-	}
 	c := &containerFiles{app: app, home: home}
-	if c.info, err = home.Inspect(id); err != nil {
+	if c.info, err = findContainer(home, name); err != nil {
 		return nil, err
 	}
 	p := &c.info.Config.Plan
@@ -66,7 +62,7 @@ func openFiles(ctx context.Context, app *App, name, op string) (*containerFiles,
 		}
 	}
 	if op == "put" {
-		folder, _, err := home.Reopen(id)
+		folder, _, err := home.Reopen(c.info.Config.ID)
 		if err != nil {
 			return nil, err
 		}

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"io/fs"
 	"slices"
 
 	"rbox/rootfs/store"
@@ -107,14 +106,7 @@ func (c *InspectCmd) container(app *App, name string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	id, err := home.Find(name)
-	if err != nil {
-		return nil, err
-	}
-	info, err := home.Inspect(id)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &container.NoContainerError{Name: name}
-	}
+	info, err := findContainer(home, name)
 	if err != nil {
 		return nil, err
 	}

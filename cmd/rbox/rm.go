@@ -124,11 +124,7 @@ func (r *removal) run(done func(name string, err error)) error {
 	if len(r.ids) == 0 {
 		return nil
 	}
-	outer, err := r.app.Outer()
-	if err != nil {
-		return err
-	}
-	stage, err := r.app.Stage()
+	outer, stage, err := r.app.outerAndStage()
 	if err != nil {
 		return err
 	}

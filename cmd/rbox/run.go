@@ -184,11 +184,7 @@ func (c *RunCmd) makeRoom(app *App, home *container.Home) error {
 	if err != nil {
 		return err
 	}
-	outer, err := app.Outer()
-	if err != nil {
-		return err
-	}
-	stage, err := app.Stage()
+	outer, stage, err := app.outerAndStage()
 	if err != nil {
 		return err
 	}
@@ -316,11 +312,7 @@ func (n *ids) share(home *container.Home) error {
 // with, and writes its id there: names change.
 func (n *ids) join(home *container.Home, mode *string) error {
 	_, of, _ := strings.Cut(*mode, ":")
-	id, err := home.Find(of)
-	if err != nil {
-		return err
-	}
-	info, err := home.Inspect(id)
+	info, err := findContainer(home, of)
 	if err == nil && !info.Running {
 		err = &container.NotRunningError{Name: of}
 	}
@@ -333,7 +325,7 @@ func (n *ids) join(home *container.Home, mode *string) error {
 	other := info.Config.Plan.Namespaces
 	n.JoinUser, n.UIDs, n.GIDs = info.State.Pid, other.UIDs, other.GIDs
 	n.peerName = info.Config.Plan.Hostname
-	*mode = "container:" + id
+	*mode = "container:" + info.Config.ID
 	return nil
 }
 

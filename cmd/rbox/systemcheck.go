@@ -111,11 +111,7 @@ func (a *App) checkContainers(_ context.Context, found func(store.Finding)) erro
 
 // removeFolder deletes the folder of what is no container.
 func (a *App) removeFolder(home *container.Home, id string) error {
-	outer, err := a.Outer()
-	if err != nil {
-		return err
-	}
-	stage, err := a.Stage()
+	outer, stage, err := a.outerAndStage()
 	if err != nil {
 		return err
 	}

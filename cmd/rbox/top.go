@@ -28,11 +28,7 @@ func (c *TopCmd) Run(app *App) error {
 	if err != nil {
 		return err
 	}
-	id, err := home.Find(c.Container)
-	if err != nil {
-		return err
-	}
-	info, err := home.Inspect(id)
+	info, err := findContainer(home, c.Container)
 	if err != nil {
 		return err
 	}

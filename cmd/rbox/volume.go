@@ -376,11 +376,7 @@ func (a *App) volumeRemover() (*volumeRemover, error) {
 func (r *volumeRemover) close() { r.client.Close() }
 
 func (a *App) sweep(home *container.Home) error {
-	outer, err := a.Outer()
-	if err != nil {
-		return err
-	}
-	stage, err := a.Stage()
+	outer, stage, err := a.outerAndStage()
 	if err != nil {
 		return err
 	}
