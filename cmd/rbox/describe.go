@@ -242,6 +242,17 @@ func parseSignal(text string) (unix.Signal, error) {
 			return unix.Signal(34 + i), nil
 		}
 	}
+	if n, ok := strings.CutPrefix(name, "SIGRTMAX-"); ok {
+		if i, err := strconv.Atoi(n); err == nil && i >= 0 && i <= 30 {
+			return unix.Signal(64 - i), nil
+		}
+	}
+	switch name {
+	case "SIGRTMIN":
+		return 34, nil
+	case "SIGRTMAX":
+		return 64, nil
+	}
 	if sig := unix.SignalNum(name); sig != 0 {
 		return sig, nil
 	}

@@ -86,14 +86,15 @@ func (a *App) start(home *container.Home, id string, how func(*container.Launch)
 		return 0, err
 	}
 	how(l)
-	if config.AutoRemove {
-		if err := folder.Pass(&l.Config); err != nil {
-			return 0, err
-		}
-	}
 	monitor, err := container.StartMonitor(home, outer, stage, id)
 	if err != nil {
 		return 0, err
+	}
+	if config.AutoRemove { // from here on it does not stay
+		if err := folder.Pass(&l.Config); err != nil {
+			monitor.Abandon()
+			return 0, err
+		}
 	}
 	return monitor.Run(l)
 }

@@ -376,3 +376,40 @@ func TestIDs(t *testing.T) {
 		t.Errorf("%s, %s", Short(a), Short("ab"))
 	}
 }
+
+// A configuration that has become shorter leaves nothing of the longer one.
+func TestShorterConfig(t *testing.T) {
+	h := home(t)
+	f := create(t, h, "ab", "box", false)
+	c := Config{ID: "ab", Name: "box", AutoRemove: true}
+	c.Annotations = map[string]string{"long": strings.Repeat("x", 10000)}
+	if err := f.Write(c); err != nil {
+		t.Fatal(err)
+	}
+	c.Annotations = nil
+	if err := f.Pass(&c); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := h.Inspect("ab"); err != nil || info.Config.Name != "box" {
+		t.Errorf("%+v, %v", info.Config, err)
+	}
+}
+
+// A state that a killed monitor left is put right by who locks the folder next:
+// with the lock held it would say that the container runs.
+func TestReopenSettlesTheState(t *testing.T) {
+	h := home(t)
+	f := create(t, h, "ab", "box", false)
+	if err := replaceState(f.Dir, State{Pid: 1, Started: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	again, _, err := h.Reopen("ab")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if info, err := h.Inspect("ab"); err != nil || info.Running || info.State.ExitStatus != killed {
+		t.Errorf("%+v, %v", info, err)
+	}
+}
