@@ -154,27 +154,31 @@ func (b *box) lies() string {
 	return ""
 }
 
-// killed does what a test of faults does for some commands: each victim at
-// each condition, and some at any moment. before makes what the command needs.
+// faultsAtATime is how many a test tries of all that it could: which, is left to
+// chance, and -count=50 comes to all of them.
+const faultsAtATime = 5
+
+// faults strikes some victims at some conditions, and one at any moment. before
+// makes what the command needs.
 func (b *box) faults(args string, before []step, at, whom []string) {
 	b.t.Helper()
-	try := func(condition, victim string) {
-		b.steps(before)
-		b.fault(args, condition, victim, victims[victim])
-	}
+	type choice struct{ condition, victim string }
+	var all []choice
 	for _, condition := range at {
 		for _, victim := range whom {
-			try(condition, victim)
+			all = append(all, choice{condition, victim})
 		}
 	}
-	for range 3 {
-		try((time.Duration(rand.IntN(50_000)) * time.Microsecond).String(), whom[rand.IntN(len(whom))])
+	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	all = append(all[:min(len(all), faultsAtATime)], choice{(time.Duration(rand.IntN(50_000)) * time.Microsecond).String(), whom[rand.IntN(len(whom))]})
+	for _, c := range all {
+		b.steps(before)
+		b.fault(args, c.condition, c.victim, victims[c.victim])
 	}
 }
 
 const (
-	sleeps   = " --name box alpine sleep 1000"
-	deafened = ` alpine sh -c 'trap "" TERM; sleep 1000'`
+	sleeps = " --name box alpine sleep 1000"
 )
 
 // Whatever is killed while a container is made, the next command works.
