@@ -154,3 +154,18 @@ func monitorOf(t *testing.T, pid string) int {
 	}
 	return monitor
 }
+
+// A container without a pid namespace of its own takes its processes with it
+// even if its first one ends at once.
+func TestSharedPidsOfAShortLife(t *testing.T) {
+	b := newBox(t, keeps)
+	b.must("run", "-d", "--name", "other", "alpine", "sleep", "1000")
+	for range 5 {
+		for _, mode := range []string{"host", "container:other"} {
+			b.must("run", "--rm", "--pid", mode, "alpine", "sh", "-c", "sleep 7777 </dev/null >/dev/null 2>&1 &")
+		}
+	}
+	if got := b.must("exec", "other", "ps", "-o", "args"); strings.Contains(got, "7777") {
+		t.Errorf("left behind:\n%s", got)
+	}
+}

@@ -25,13 +25,15 @@ type Program struct {
 	any   []any          // structures likewise
 	regs  [nregs]uintptr // results that later steps use as arguments
 
-	waits   bool    // for the parent to release it
-	tells   bool    // the parent that it is ready
-	tid     int32   // a vforked child's pid, as its parent counts
-	parent  uintptr // the parent's end of the socket, which the child must not hold
-	files   []int   // descriptors to place
-	first   int     // the number of the first
-	filesAt int     // the first of the steps that place them
+	waits      bool    // for the parent to release it
+	tells      bool    // the parent that it is ready
+	forks      bool    // it goes on as another process,
+	forksFirst bool    // which waits for the parent
+	tid        int32   // a vforked child's pid, as its parent counts
+	parent     uintptr // the parent's end of the socket, which the child must not hold
+	files      []int   // descriptors to place
+	first      int     // the number of the first
+	filesAt    int     // the first of the steps that place them
 }
 
 const (
@@ -153,6 +155,7 @@ func (p *Program) Call(name string, nr uintptr, args ...any) StepRef {
 // Fork clones again with flags; the steps that follow are the new process's,
 // the old one exits. With CLONE_PARENT both have the same parent.
 func (p *Program) Fork(name string, flags uintptr) StepRef {
+	p.forks = true
 	return p.add(name, step{kind: kindFork, args: [maxArgs]uintptr{flags}, save: noReg, skipIf0: noReg})
 }
 

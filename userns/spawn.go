@@ -27,7 +27,7 @@ const toParent Reg = 0
 // AwaitRelease adds a step that waits for the parent's Release and fails with
 // EPIPE if the parent dies first.
 func (p *Program) AwaitRelease() {
-	p.waits = true
+	p.waits, p.forksFirst = true, p.forks
 	p.Call("wait for the parent", unix.SYS_READ, toParent, p.Bytes(make([]byte, 1)), 1).Min(1)
 }
 
@@ -80,7 +80,9 @@ func StartPrepared(p *Program, flags uintptr, cgroup int, prepare func(pid int) 
 		released <- c.release(prepare)
 	}
 	err = <-released
-	c.Pid = max(c.Pid, pid)
+	if c.Pid == 0 {
+		c.Pid = pid
+	}
 	if err == nil {
 		err = c.Started()
 	}
@@ -94,7 +96,7 @@ func StartPrepared(p *Program, flags uintptr, cgroup int, prepare func(pid int) 
 // release waits for the pid, if it is not known yet, prepares the child and
 // lets it go on. A child that cannot be prepared is killed.
 func (c *Child) release(prepare func(pid int) error) error {
-	if c.Pid == 0 {
+	if c.Pid == 0 || c.prog.forksFirst {
 		r, err := c.next()
 		if err != nil {
 			return err

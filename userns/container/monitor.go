@@ -293,9 +293,6 @@ func (m *monitor) watch() {
 	m.mu.Lock()
 	m.over = make(chan struct{})
 	m.mu.Unlock()
-	if !m.Plan.Namespaces.Own("pid") {
-		m.sharesPids = mountNamespace(m.child.Pid)
-	}
 	if m.Health.args() != nil {
 		go m.checkHealth(m.over)
 	}

@@ -47,6 +47,9 @@ func (m *monitor) start(account stage.Account, heard func(*client) error) error 
 	}
 	userns.RestoreNoFile()
 	child, err := userns.StartPrepared(m.Plan.Program(ready), flags, -1, func(pid int) error {
+		if !m.Plan.Namespaces.Own("pid") { // known before it can end
+			m.sharesPids = mountNamespace(pid)
+		}
 		if ready.JoinUser >= 0 {
 			return heard(m.first)
 		}
