@@ -302,9 +302,23 @@ func OwnsOthers(scratch string) error {
 	defer os.Remove(f.Name())
 	defer f.Close()
 	if err := f.Chown(1, 1); err != nil {
-		return fmt.Errorf("%s takes no files of subordinate ids: %w", fileSystem(scratch), err)
+		return fmt.Errorf("%s takes no files of subordinate ids: %w", fileSystem(scratch), reason(err))
+	}
+	// Some servers say yes and do otherwise.
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err == nil && (st.Uid != 1 || st.Gid != 1) {
+		return fmt.Errorf("%s gives files of subordinate ids to others", fileSystem(scratch))
 	}
 	return nil
+}
+
+// reason is err without the path that package os adds, of a file that nobody knows.
+func reason(err error) error {
+	var path *os.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
 }
 
 // OtherIDs tells whether our user namespace has an id 1, as uid and as gid.
@@ -401,6 +415,10 @@ func fsName(magic int64) string {
 		return "BeeGFS"
 	case 0x2fc12fc1:
 		return "ZFS"
+	case unix.MSDOS_SUPER_MAGIC:
+		return "FAT"
+	case unix.EXFAT_SUPER_MAGIC:
+		return "exFAT"
 	case 0x6a656a63:
 		return "virtiofs" // what some hosts show for FUSE in a guest
 	}

@@ -2,6 +2,7 @@ package rootfs
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,11 +10,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Choice is what PickDriver found, to be kept between runs.
+// Choice is what PickDriver and TakesLayers found, to be kept between runs.
 type Choice struct {
 	Driver  Driver
 	Skipped []string `json:",omitempty"` // why each faster driver was not taken
 	Stamp   string   // what the choice rests on, as Stamp gives it
+
+	// Place is where layers and what containers write lie; "" is the data
+	// directory, and Unfit then is what they lose there.
+	Place   string `json:",omitempty"`
+	Unfit   string `json:",omitempty"` // why the data directory does not take them
+	Useless bool   `json:",omitempty"` // not at all
 }
 
 // Stamp sums up what a choice for the directory dir rests on: kernel, boot,
@@ -82,11 +89,26 @@ func (c Choice) Write(file string) error {
 	return err
 }
 
-// NewChoice is the result of PickDriver with its stamp.
-func NewChoice(d Driver, skipped []error, stamp string) Choice {
-	c := Choice{Driver: d, Stamp: stamp}
+// Choose tries in the directory scratch what a choice consists of, as
+// PickDriver does, and gives it its stamp.
+func Choose(scratch, stamp string) Choice {
+	c := Choice{Stamp: stamp}
+	var skipped []error
+	c.Driver, skipped = PickDriver(scratch)
 	for _, err := range skipped {
 		c.Skipped = append(c.Skipped, err.Error())
+	}
+	var unfit *UnfitError
+	if errors.As(TakesLayers(scratch), &unfit) {
+		c.Unfit, c.Useless = unfit.Error(), unfit.Useless
+	}
+	return c
+}
+
+// LastChoice returns the choice kept in file, whatever it rests on.
+func LastChoice(file string) (c Choice) {
+	if b, err := os.ReadFile(file); err != nil || json.Unmarshal(b, &c) != nil {
+		return Choice{}
 	}
 	return c
 }

@@ -212,7 +212,7 @@ func TestChoice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := NewChoice(Fuse, []error{errors.New("overlay: no")}, stamp)
+	want := Choice{Driver: Fuse, Skipped: []string{"overlay: no"}, Stamp: stamp, Place: "/var/tmp/rbox-1-2", Unfit: "NFS", Useless: true}
 	if _, ok := ReadChoice(file, stamp); ok {
 		t.Error("read a choice before one was made")
 	}

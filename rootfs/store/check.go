@@ -135,7 +135,7 @@ func (c *checker) images(context.Context) error {
 			continue
 		}
 		c.found(Finding{What: fmt.Sprintf("image %s has no readable record", id.Short()), Mend: func(ctx context.Context) error {
-			return c.underIndexLock(ctx, func() error { return c.deleteRecord(id) })
+			return c.underIndexLock(ctx, func() error { return c.deleteRecord(id, nil) })
 		}})
 	}
 	return nil

@@ -39,13 +39,19 @@ type layerRecord struct {
 
 // keyPath returns where layers unpacked for m lie.
 func (s *Store) keyPath(m Mapping, elem ...string) string {
-	return filepath.Join(append([]string{s.layers, m.Key}, elem...)...)
+	return filepath.Join(append([]string{s.layers(), m.Key}, elem...)...)
 }
 
 // readyLayer returns the record of an unpacked layer, or nil if there is none to rely on.
 func (s *Store) readyLayer(m Mapping, id image.Digest, here *machine) *layerRecord {
-	data, err := readSmall(s.layers + "/" + m.Key + "/" + id.Hex() + "/layer.json")
+	dir := s.layers() + "/" + m.Key + "/" + id.Hex()
+	data, err := readSmall(dir + "/layer.json")
 	if err != nil {
+		return nil
+	}
+	// Temporary directories are cleaned of what nobody used for long, file by
+	// file. The layer's lock is older than the rest, and nobody uses it.
+	if s.layerRoot() != "" && unix.Access(dir+"/lock", unix.F_OK) != nil {
 		return nil
 	}
 	r := &layerRecord{}
@@ -158,7 +164,7 @@ func (s *Store) layerDirs(m *Image, mapping Mapping) (dirs []string, missing []L
 		if r.OpaqueRoot {
 			dirs = dirs[:0]
 		}
-		dirs = append(dirs, s.layers+"/"+mapping.Key+"/"+l.DiffID.Hex()+"/diff")
+		dirs = append(dirs, s.layers()+"/"+mapping.Key+"/"+l.DiffID.Hex()+"/diff")
 	}
 	return dirs, missing
 }
@@ -272,10 +278,14 @@ func (s *Store) newBuild(ctx context.Context, u Unpacking) (*built, error) {
 
 // drop removes a build that came to nothing, even if the user has given up.
 func (s *Store) drop(b *built, u Unpacking) {
-	if err := u.Unpacker.Remove(context.Background(), b.dir); err != nil {
+	err := u.Unpacker.Remove(context.Background(), b.dir)
+	b.lock.Close()
+	if errors.Is(err, unix.ENOTEMPTY) { // network file systems keep what is open, as the lock was
+		err = u.Unpacker.Remove(context.Background(), b.dir)
+	}
+	if err != nil {
 		s.warn("a temporary directory stays behind: " + err.Error())
 	}
-	b.lock.Close()
 }
 
 // finish puts b in its place as the layer id, which it must be. The caller

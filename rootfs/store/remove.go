@@ -146,7 +146,7 @@ func (s *Store) removeRefs(m *Image, going []Ref, last bool, o RemoveOptions) (*
 	if hold == nil {
 		return removed, nil
 	}
-	if err := s.deleteRecord(m.ID); err != nil {
+	if err := s.deleteRecord(m.ID, hold); err != nil {
 		return removed, err
 	}
 	removed.Deleted = append(removed.Deleted, m.ID)
@@ -191,11 +191,17 @@ func inUse(m *Image, container string, running bool) error {
 	return e
 }
 
-// deleteRecord deletes the image's folder: first, and at once, its name.
-func (s *Store) deleteRecord(id image.Digest) error {
+// deleteRecord deletes the image's folder: first, and at once, its name. hold is
+// its lock, or nil: network file systems keep a file that is open, and its
+// directory, under another name.
+func (s *Store) deleteRecord(id image.Digest, hold *os.File) error {
 	dir, gone := s.path("images", id.Hex()), tempName(s.path("images", id.Hex()))
 	if err := os.Rename(dir, gone); err != nil {
 		return diskError(dir, err)
+	}
+	if hold != nil {
+		os.Remove(filepath.Join(gone, "lock"))
+		hold.Close()
 	}
 	return os.RemoveAll(gone)
 }
@@ -261,19 +267,42 @@ func (s *Store) sweepBlobs(used map[image.Digest]bool) error {
 	return nil
 }
 
+// sweepLayers deletes the layers that are not among used, wherever this host
+// may have unpacked some.
 func (s *Store) sweepLayers(ctx context.Context, used map[image.Digest]bool, u Unpacker) error {
-	keys, err := os.ReadDir(s.layers)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	roots := []string{s.ownLayers(), s.layers()}
+	if s.layerRoots != nil {
+		roots = append(roots, s.layerRoots()...)
 	}
+	slices.Sort(roots)
 	var doomed []string
-	for _, key := range keys {
-		entries, err := os.ReadDir(filepath.Join(s.layers, key.Name()))
+	for _, root := range slices.Compact(roots) {
+		gone, err := doomLayers(root, used)
+		doomed = append(doomed, gone...)
 		if err != nil {
 			return err
 		}
+	}
+	if len(doomed) == 0 {
+		return nil
+	}
+	return u.Remove(ctx, doomed...)
+}
+
+// doomLayers gives the layers in root that are not among used names that tell
+// their fate, and returns these.
+func doomLayers(root string, used map[image.Digest]bool) (doomed []string, err error) {
+	keys, err := os.ReadDir(root)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, key := range keys {
+		entries, err := os.ReadDir(filepath.Join(root, key.Name()))
+		if err != nil {
+			return doomed, err
+		}
 		for _, e := range entries {
-			path := filepath.Join(s.layers, key.Name(), e.Name())
+			path := filepath.Join(root, key.Name(), e.Name())
 			digits, isLock := strings.CutSuffix(e.Name(), ".lock")
 			if used[image.Digest("sha256:"+digits)] {
 				continue
@@ -287,14 +316,11 @@ func (s *Store) sweepLayers(ctx context.Context, used map[image.Digest]bool, u U
 			if strings.HasPrefix(e.Name(), tempPrefix) {
 				gone = path
 			} else if err := os.Rename(path, gone); err != nil {
-				return diskError(path, err)
+				return doomed, diskError(path, err)
 			}
 			doomed = append(doomed, gone)
 		}
 	}
-	if len(doomed) == 0 {
-		return nil
-	}
 	slices.Sort(doomed)
-	return u.Remove(ctx, doomed...)
+	return doomed, nil
 }

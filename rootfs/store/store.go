@@ -7,6 +7,7 @@
 //	refs/<name>                one file per tag: the image it stands for
 //	layers/<key>/<hex>/diff    a layer unpacked for the id mapping key; <hex> is its diff id's
 //	layers/<key>/<hex>/layer.json
+//	layers/<key>/<hex>/lock    of who unpacked it; older than all its files
 //	lock                       held shared while content is added, exclusively to delete what no image uses
 //	index.lock                 held for a change of images/ and refs/
 //
@@ -24,6 +25,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -33,15 +35,22 @@ import (
 
 // Options says how a store is used.
 type Options struct {
-	LayerRoot string       // where unpacked layers lie, if not in layers/ of the store
-	Warn      func(string) // told of what did not stop the work; may be nil
+	// LayerRoot says where unpacked layers lie, if not in layers/ of the store:
+	// then it returns "". It is asked when that is first of importance, and may
+	// be nil.
+	LayerRoot func() string
+	// LayerRoots lists where on this host layers may lie besides, to be deleted
+	// there too when no image needs them; it may be nil.
+	LayerRoots func() []string
+	Warn       func(string) // told of what did not stop the work; may be nil
 }
 
 // A Store is one directory of images, which many processes use at a time.
 type Store struct {
-	root   string
-	layers string
-	warn   func(string)
+	root       string
+	layerRoot  func() string // asked once
+	layerRoots func() []string
+	warn       func(string)
 }
 
 // Open returns the store at root. It touches nothing: directories are made
@@ -51,14 +60,25 @@ func Open(root string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{root: root, layers: o.LayerRoot, warn: o.Warn}
-	if s.layers == "" {
-		s.layers = filepath.Join(root, "layers")
+	s := &Store{root: root, layerRoot: func() string { return "" }, layerRoots: o.LayerRoots, warn: o.Warn}
+	if o.LayerRoot != nil {
+		s.layerRoot = sync.OnceValue(o.LayerRoot)
 	}
 	if s.warn == nil {
 		s.warn = func(string) {}
 	}
 	return s, nil
+}
+
+// ownLayers is where unpacked layers lie unless they are told to elsewhere.
+func (s *Store) ownLayers() string { return filepath.Join(s.root, "layers") }
+
+// layers is where unpacked layers lie.
+func (s *Store) layers() string {
+	if dir := s.layerRoot(); dir != "" {
+		return dir
+	}
+	return s.ownLayers()
 }
 
 // A Mapping says whose the files of unpacked layers are.
@@ -117,7 +137,7 @@ func (s *Store) prepare() error {
 		return diskError(s.root, err)
 	}
 	for _, dir := range []string{
-		s.path("blobs", "sha256"), s.path("blobs", "partial"), s.path("refs"), s.path("images"), s.layers,
+		s.path("blobs", "sha256"), s.path("blobs", "partial"), s.path("refs"), s.path("images"), s.layers(),
 	} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return diskError(dir, err)
@@ -187,9 +207,9 @@ func (e *DiskError) Unwrap() error { return e.Err }
 func (e *DiskError) Hint() string {
 	switch {
 	case errors.Is(e.Err, unix.EDQUOT):
-		return "your quota is used up: delete images (rbox rmi), or set RBOX_ROOT to a directory on another disk"
+		return "your quota is used up: delete images (rbox rmi), or set RBOX_ROOT (or RBOX_LAYERS, for unpacked layers alone) to a directory on another disk"
 	case isFull(e.Err):
-		return "delete images (rbox rmi), or set RBOX_ROOT to a directory on a larger disk"
+		return "delete images (rbox rmi), or set RBOX_ROOT (or RBOX_LAYERS, for unpacked layers alone) to a directory on a larger disk"
 	}
 	return "set RBOX_ROOT to a directory on a local disk that you can write to"
 }

@@ -173,8 +173,7 @@ func PickDriver(outer *userns.Outer, stage, dir, stamp string) (rootfs.Choice, e
 
 // ProbeMain is the other side of PickDriver.
 func ProbeMain(dir, stamp string) error {
-	driver, skipped := rootfs.PickDriver(dir)
-	return json.NewEncoder(os.Stdout).Encode(rootfs.NewChoice(driver, skipped, stamp))
+	return json.NewEncoder(os.Stdout).Encode(rootfs.Choose(dir, stamp))
 }
 
 // Sweep removes what killed monitors left of containers that were to be
