@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rbox/rootfs"
 	"rbox/userns"
 	"rbox/userns/container"
 )
@@ -25,11 +26,12 @@ type App struct {
 	Stdout  io.Writer
 	Stderr  io.Writer
 
-	outer  *userns.Outer
-	home   *container.Home
-	early  *early              // of `rbox run`
-	memory map[string]*os.File // carried executables, where no file may be executed
-	held   []*os.File          // locks of volumes
+	outer   *userns.Outer
+	home    *container.Home
+	storage *rootfs.Choice      // where layers lie, and how they are mounted
+	early   *early              // of `rbox run`
+	memory  map[string]*os.File // carried executables, where no file may be executed
+	held    []*os.File          // locks of volumes
 }
 
 func newApp() *App {

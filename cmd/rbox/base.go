@@ -36,6 +36,10 @@ func (c *RunCmd) base(app *App, outer *userns.Outer, n ids) (*base, error) {
 // imageBase is an image of the store, its layers unpacked for the container's
 // ids and locked against removal.
 func imageBase(app *App, m *store.Image, n ids, name string) (*base, error) {
+	storage, err := app.Storage()
+	if err != nil {
+		return nil, err
+	}
 	driver, err := app.Driver()
 	if err != nil {
 		return nil, err
@@ -61,7 +65,7 @@ func imageBase(app *App, m *store.Image, n ids, name string) (*base, error) {
 	}
 	return &base{
 		image: name, id: string(m.ID), config: m.Config.Config, layers: hold.File,
-		root: stage.Root{Driver: string(driver), Lowers: dirs},
+		root: stage.Root{Driver: string(driver), Lowers: dirs}, place: storage.Place,
 	}, nil
 }
 

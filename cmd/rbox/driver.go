@@ -1,50 +1,63 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 
 	"rbox/rootfs"
-	"rbox/userns/container"
 )
 
 // Driver returns how layers become a root file system here: what
-// $RBOX_STORAGE_DRIVER says, else the best that was found to work, which is
-// tried once per boot.
+// $RBOX_STORAGE_DRIVER says, else the best that was found to work.
 func (a *App) Driver() (rootfs.Driver, error) {
+	c, err := a.Storage()
+	if err != nil {
+		return "", err
+	}
 	if name := os.Getenv("RBOX_STORAGE_DRIVER"); name != "" {
 		return rootfs.ParseDriver(name)
 	}
+	return c.Driver, nil
+}
+
+// Storage returns where layers and what containers write lie, and how they
+// become a root file system: what was found to work, which is tried once per boot.
+func (a *App) Storage() (rootfs.Choice, error) {
+	if a.storage != nil {
+		return *a.storage, nil
+	}
 	outer, err := a.Outer()
 	if err != nil {
-		return "", err
+		return rootfs.Choice{}, err
 	}
 	home, err := a.Home()
 	if err != nil {
-		return "", err
+		return rootfs.Choice{}, err
 	}
-	stamp, err := rootfs.Stamp(home.Dir, outer.Maps.Key())
+	stamp, err := rootfs.Stamp(home.Dir, outer.Maps.Key()+"|"+os.Getenv(layersVariable))
 	if err != nil {
-		return "", err
+		return rootfs.Choice{}, err
 	}
-	file := filepath.Join(home.Dir, "driver.json")
-	if c, ok := rootfs.ReadChoice(file, stamp); ok {
-		return c.Driver, nil
+	c, ok := usableChoice(driverFile(home.Dir), stamp)
+	if !ok {
+		if c, err = a.choose(outer, home, stamp); err != nil {
+			return rootfs.Choice{}, err
+		}
 	}
-	stage, err := a.Stage()
-	if err != nil {
-		return "", err
-	}
-	c, err := container.PickDriver(outer, stage, home.Dir, stamp)
-	if err != nil {
-		return "", err
-	}
-	if c.Driver != rootfs.Overlay && len(c.Skipped) > 0 {
-		a.Notice(fmt.Sprintf("using the storage driver %s, since %s", c.Driver, c.Skipped[0]))
-	}
-	if err := c.Write(file); err != nil {
-		return "", &RootError{a.Root, err}
-	}
-	return c.Driver, nil
+	a.storage = &c
+	return c, nil
+}
+
+// layersVariable names the directory that the user chose for layers and what
+// containers write.
+const layersVariable = "RBOX_LAYERS"
+
+// driverFile keeps the choice for the containers in dir.
+func driverFile(dir string) string { return filepath.Join(dir, "driver.json") }
+
+// usableChoice returns the choice in file if it rests on stamp and its place
+// is still there.
+func usableChoice(file, stamp string) (rootfs.Choice, bool) {
+	c, ok := rootfs.ReadChoice(file, stamp)
+	return c, ok && (c.Place == "" || rootfs.OwnPlace(c.Place) == nil)
 }

@@ -14,7 +14,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rbox/rootfs"
 	"rbox/rootfs/store"
+	"rbox/userns"
+	"rbox/userns/container"
 )
 
 // bin/rbox is this small program: it starts containers of images that are
@@ -113,6 +116,14 @@ type unpackClient struct{ outer any }
 func (*unpackClient) Copy(context.Context, string, []string) error { return errBeyond }
 func (*unpackClient) Remove(context.Context, ...string) error      { return errBeyond }
 func (*unpackClient) Close()                                       {}
+
+// choose is the whole's.
+func (a *App) choose(*userns.Outer, *container.Home, string) (rootfs.Choice, error) {
+	return rootfs.Choice{}, errBeyond
+}
+
+// placeRoots is needed to delete.
+func (a *App) placeRoots() []string { return nil }
 
 // beyond tells of an error that the whole has a cure for, and of the driver
 // copy, before anything is made.

@@ -98,6 +98,7 @@ type base struct {
 	id     string // of the image
 	config image.ContainerConfig
 	root   stage.Root
+	place  string // of what the container writes; "" is its folder
 	mounts []rootfs.Mount
 	layers *os.File // lock of the layers
 }
@@ -363,7 +364,7 @@ func (c *RunCmd) prepare(app *App, launch *container.Launch, home *container.Hom
 	if launch.Folder, err = home.Create(id, c.Rm && !c.create); err != nil {
 		return err
 	}
-	if err = c.fill(app, launch.Folder, &config.Plan); err != nil {
+	if err = c.fill(app, launch.Folder, &config.Plan, from.place); err != nil {
 		launch.Folder.Discard()
 		return err
 	}
@@ -412,25 +413,33 @@ func absolute(path string) string {
 	return abs
 }
 
-// fill makes what the plan expects in the container's folder: its writable layer.
-func (c *RunCmd) fill(app *App, f *container.Folder, p *stage.Plan) error {
+// fill makes what the plan expects: the container's writable layer, in place or
+// in its folder.
+func (c *RunCmd) fill(app *App, f *container.Folder, p *stage.Plan, place string) error {
 	r := &p.Root
+	if r.Driver == "dir" {
+		return nil
+	}
+	now, then, err := f.MakeWritable(place)
+	if err != nil {
+		return err
+	}
 	switch r.Driver {
 	case string(rootfs.Overlay), string(rootfs.Fuse):
 		r.Volatile = c.Rm && !c.create // nobody starts it a second time
-		r.Upper, r.Work = filepath.Join(f.Dir, "upper"), filepath.Join(f.Dir, "work")
-		upper := filepath.Join(f.Unborn, "upper")
-		return errors.Join(os.Mkdir(upper, 0o755), os.Chmod(upper, rootMode(r.Lowers)), os.Mkdir(filepath.Join(f.Unborn, "work"), 0o755))
+		r.Upper, r.Work = filepath.Join(then, "upper"), filepath.Join(then, "work")
+		upper := filepath.Join(now, "upper")
+		return errors.Join(os.Mkdir(upper, 0o755), os.Chmod(upper, rootMode(r.Lowers)), os.Mkdir(filepath.Join(now, "work"), 0o755))
 	case string(rootfs.Copy):
 		ctx, stop := interruptible()
 		defer stop()
 		client := &unpackClient{outer: app.Outer}
 		defer client.Close()
-		whole := filepath.Join(f.Unborn, "rootfs")
+		whole := filepath.Join(now, "rootfs")
 		if err := errors.Join(os.Mkdir(whole, 0o755), client.Copy(ctx, whole, r.Lowers)); err != nil {
 			return errors.Join(orInterrupted(ctx, err), client.Remove(context.Background(), whole))
 		}
-		*r = stage.Root{Driver: "dir", Dir: filepath.Join(f.Dir, "rootfs")}
+		*r = stage.Root{Driver: "dir", Dir: filepath.Join(then, "rootfs")}
 	}
 	return nil
 }

@@ -82,6 +82,11 @@ func (a *App) start(home *container.Home, id string, how func(*container.Launch)
 	}
 	l := &container.Launch{Folder: folder, Config: config, Notice: a.Notice}
 	defer folder.Close()
+	if info, err := home.Inspect(id); err == nil {
+		if err := config.CheckWritings(folder.Dir, info.Name()); err != nil {
+			return 0, err
+		}
+	}
 	if err := a.renew(l, home, outer); err != nil {
 		return 0, err
 	}

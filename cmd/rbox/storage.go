@@ -2,15 +2,35 @@ package main
 
 import (
 	"fmt"
+	"path/filepath"
 
 	"rbox/idmap"
+	"rbox/rootfs"
 	"rbox/rootfs/layer"
 	"rbox/rootfs/store"
 )
 
 // Images returns the store of images.
 func (a *App) Images() (*store.Store, error) {
-	return store.Open(a.Root, store.Options{Warn: a.Notice})
+	return store.Open(a.Root, store.Options{LayerRoot: a.layerRoot, LayerRoots: a.placeRoots, Warn: a.Notice})
+}
+
+// layersDir is the directory of layers in a place.
+const layersDir = "layers"
+
+// layerRoot returns where unpacked layers lie, "" for the data directory. Who
+// is about to unpack some has had that chosen.
+func (a *App) layerRoot() string {
+	var c rootfs.Choice
+	if a.storage != nil {
+		c = *a.storage
+	} else if home, err := a.Home(); err == nil {
+		c = rootfs.LastChoice(driverFile(home.Dir))
+	}
+	if c.Place == "" || rootfs.OwnPlace(c.Place) != nil {
+		return ""
+	}
+	return filepath.Join(c.Place, layersDir)
 }
 
 // layerIDs turns the maps of a container's user namespace, nested in the outer

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -208,7 +209,7 @@ func (c *SystemPruneCmd) Run(app *App) error {
 		freed += bytes
 	}
 	lines, bytes, err := app.pruneImages(c.All, wanted)
-	failed = errors.Join(failed, err)
+	failed = errors.Join(failed, err, app.tidyPlaces(context.Background()))
 	printPruned(app, "Deleted Images", lines)
 	fmt.Fprintln(app.Stdout, "Total reclaimed space:", humanSize(freed+bytes, 4))
 	return failed
@@ -253,6 +254,7 @@ type infoDetail struct {
 	NCPU              int
 	Name              string
 	DockerRootDir     string
+	LayersDir         string // where layers lie, and what containers write
 	RuntimeDir        string
 	HTTPProxy         string `json:"HttpProxy"`
 	HTTPSProxy        string `json:"HttpsProxy"`
@@ -280,7 +282,7 @@ func (c *InfoCmd) Run(app *App) error {
 	fmt.Fprintf(w, "Storage Driver: %s\nCgroup Version: %s\n Controllers: %s\n", d.Driver, d.CgroupVersion, strings.Join(d.CgroupControllers, " "))
 	fmt.Fprintf(w, "Kernel Version: %s\nOSType: %s\nArchitecture: %s\nCPUs: %d\nName: %s\n", d.KernelVersion, d.OSType, d.Architecture, d.NCPU, d.Name)
 	fmt.Fprintf(w, "User ids: %s\nGroup ids: %s\n", mapText(d.UIDMap), mapText(d.GIDMap))
-	_, err = fmt.Fprintf(w, "Root Dir: %s\nRuntime Dir: %s\n", d.DockerRootDir, d.RuntimeDir)
+	_, err = fmt.Fprintf(w, "Root Dir: %s\nLayers Dir: %s\nRuntime Dir: %s\n", d.DockerRootDir, d.LayersDir, d.RuntimeDir)
 	return err
 }
 
@@ -331,6 +333,10 @@ func (a *App) info() (d infoDetail, err error) {
 	driver, err := a.Driver()
 	if err != nil {
 		return d, err
+	}
+	d.LayersDir = a.layerRoot()
+	if d.LayersDir == "" {
+		d.LayersDir = filepath.Join(a.Root, layersDir)
 	}
 	d.Containers, d.Images, d.Volumes, d.Driver = len(list), len(images), len(volumes), string(driver)
 	d.DockerRootDir, d.ServerVersion, d.OSType = a.Root, version, "linux"

@@ -46,7 +46,7 @@ func (c *SystemCheckCmd) Run(app *App) error {
 			printHint(app.Stderr, f.Hint)
 		}
 	}
-	for _, check := range []func(context.Context, func(store.Finding)) error{app.checkImages, app.checkContainers, app.checkStage} {
+	for _, check := range []func(context.Context, func(store.Finding)) error{app.checkImages, app.checkContainers, app.checkPlaces, app.checkStage} {
 		if err := check(ctx, found); err != nil {
 			return orInterrupted(ctx, err)
 		}

@@ -63,6 +63,10 @@ func (h *Home) checkFolder(e fs.DirEntry) (list []Finding) {
 			return os.Remove(filepath.Join(dir, "state.json"))
 		}})
 	}
+	if lost := c.CheckWritings(dir, Info{Config: c, State: s}.Name()); lost != nil {
+		list = append(list, Finding{What: lost.Error()})
+		c.Plan.Root.Upper, c.Plan.Root.Work = "", ""
+	}
 	for _, sub := range []string{c.Plan.Root.Upper, c.Plan.Root.Work} {
 		if _, err := os.Lstat(sub); sub != "" && errors.Is(err, fs.ErrNotExist) {
 			list = append(list, Finding{What: "container " + Short(id) + " has lost " + sub, Mend: func() error { return os.Mkdir(sub, 0o755) }})

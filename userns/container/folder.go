@@ -22,7 +22,7 @@ import (
 // A Home is the folder of all containers of this host. Many hosts may share
 // the folder above it; each judges and cleans its own.
 //
-//	HOST/kept/ID/     one container: config.json, state.json, upper, work
+//	HOST/kept/ID/     one container: config.json, state.json, upper, work (or layer, writable.go)
 //	HOST/passing/ID/  one that is removed when it ends
 //	HOST/names/       a file per name, which holds the id
 //	HOST/index        what listings need of all containers (index.go)
@@ -345,11 +345,16 @@ func (f *Folder) Discard() {
 	for _, dir := range f.Volumes {
 		volume.Remove(dir)
 	}
+	removeElsewhere(f.Unborn)
+	removeElsewhere(f.Dir)
 	os.RemoveAll(f.Unborn)
 	os.RemoveAll(f.Dir)
 	if f.config != nil {
 		f.config.Close()
 	}
+	// Network file systems keep a file that is open, and with it its directory.
+	os.Remove(f.Unborn)
+	os.Remove(f.Dir)
 }
 
 // forget removes the name of a container whose folder is gone.

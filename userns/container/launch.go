@@ -91,6 +91,7 @@ func (m *Monitor) Run(l *Launch) (status int, err error) {
 		}
 		Record(l.Folder.home, Info{Config: l.Config}, "create", nil)
 	}
+	l.Folder.Close() // the monitor has the lock, and must be the last to
 	// Until we listen for them, a signal ends us, and with us what has been started.
 	s := &session{Streams: l.Streams, control: int(m.control.Fd()), notice: l.Notice, detach: l.Detach, starting: true}
 	status, err = s.serve()

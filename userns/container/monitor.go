@@ -524,5 +524,5 @@ func (m *monitor) cleanUp() error {
 	if m.Plan.Root.Driver == "dir" || len(m.Volumes) > 0 { // mount points cannot be deleted while they are some
 		unix.Unmount(m.scratch, unix.MNT_DETACH)
 	}
-	return errors.Join(m.removeVolumes(filepath.Dir(m.home.Dir)), removeFolder(m.Dir))
+	return errors.Join(m.removeVolumes(filepath.Dir(m.home.Dir)), removeFolder(m.Dir, m.config))
 }

@@ -45,7 +45,7 @@ func RemoveMain(home string, ids []string, running bool) error {
 // removeWhole removes the container id with all that belongs to it.
 func (h *Home) removeWhole(id string, running bool) error {
 	if strings.HasPrefix(id, ".") { // no container yet, or none any more
-		return h.delete(filepath.Join(h.Dir, passing, id))
+		return h.delete(filepath.Join(h.Dir, passing, id), nil)
 	}
 	lock, err := h.tryLock(id)
 	if errors.Is(err, fs.ErrNotExist) && restoreConfig(h.folder(id)) {
@@ -64,7 +64,7 @@ func (h *Home) removeWhole(id string, running bool) error {
 		return err
 	}
 	defer lock.Close()
-	return h.remove(id)
+	return h.remove(id, lock)
 }
 
 // endingTime is far more than a monitor takes from its container's end to its own.
@@ -149,8 +149,13 @@ func killMonitor(dir string) {
 }
 
 // removeFolder deletes dir, its lock last: while that is there and held, a Sweep
-// leaves the work to us.
-func removeFolder(dir string) error {
+// leaves the work to us. lock is that lock, closed then, or nil: network file
+// systems keep a file that is open, and its directory, under another name.
+// Where someone else has it open for now, the next Sweep does the rest.
+func removeFolder(dir string, lock *os.File) error {
+	if err := removeElsewhere(dir); err != nil {
+		return err
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -163,11 +168,25 @@ func removeFolder(dir string) error {
 			return err
 		}
 	}
-	return os.RemoveAll(dir)
+	err = os.RemoveAll(dir)
+	if lock == nil || !errors.Is(err, unix.ENOTEMPTY) {
+		return err
+	}
+	lock.Close()
+	for begun := time.Now(); time.Since(begun) < lettingGo; time.Sleep(time.Millisecond) {
+		if err := os.RemoveAll(dir); !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+	}
+	return nil
 }
 
-// remove deletes the container's folder, whoever owns what is in it, and its name.
-func (h *Home) remove(id string) error {
+// lettingGo is how long who looks at a container has its lock open, and more.
+const lettingGo = time.Second
+
+// remove deletes the container's folder, whoever owns what is in it, and its
+// name. It may close the folder's lock.
+func (h *Home) remove(id string, lock *os.File) error {
 	dir, err := h.doom(id)
 	if errors.Is(err, fs.ErrNotExist) && !h.exists(id) { // another, or its monitor, was faster
 		return nil
@@ -175,7 +194,7 @@ func (h *Home) remove(id string) error {
 	if err != nil {
 		return err
 	}
-	return h.delete(dir)
+	return h.delete(dir, lock)
 }
 
 // doom gives the folder of the container id a name that tells its fate, should

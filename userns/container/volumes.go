@@ -76,15 +76,15 @@ func (c *Config) removeVolumes(dir string) error {
 }
 
 // delete deletes the folder dir of what is no container yet, or none any more,
-// and the volumes that nobody else knows of.
-func (h *Home) delete(dir string) error {
+// and the volumes that nobody else knows of. It may close lock, the folder's.
+func (h *Home) delete(dir string, lock *os.File) error {
 	var c Config
 	err := readJSON(dir, "config.json", &c)
 	h.forgetDoomed(dir, &c)
 	if err == nil && (c.AutoRemove || strings.HasPrefix(filepath.Base(dir), unborn)) {
-		return errors.Join(c.removeVolumes(filepath.Dir(h.Dir)), removeFolder(dir))
+		return errors.Join(c.removeVolumes(filepath.Dir(h.Dir)), removeFolder(dir, lock))
 	}
-	return removeFolder(dir)
+	return removeFolder(dir, lock)
 }
 
 // VolumeUsers tells which containers mount a volume: their ids by its name, of

@@ -94,7 +94,7 @@ func TestDeleteWithVolumes(t *testing.T) {
 			withVolumes(t, s, filepath.Join(h.Dir, kept, "bb"), false, "0shared")
 			dir := filepath.Join(h.Dir, tc.folder)
 			withVolumes(t, s, dir, tc.autoRemove, "00", "named", "0shared")
-			if err := h.delete(dir); err != nil {
+			if err := h.delete(dir, nil); err != nil {
 				t.Fatal(err)
 			}
 			if got := namesOf(t, s); got != tc.want {
