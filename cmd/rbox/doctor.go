@@ -207,6 +207,7 @@ func here(app *App) *patient {
 	p := &patient{
 		data:    app.Root,
 		runtime: app.runtimeDir,
+		place:   app.place,
 		read:    os.ReadFile,
 		getenv:  os.Getenv,
 		exe:     "/usr/local/bin/rbox",

@@ -156,7 +156,7 @@ func cureOf(probe string, err error) []Cure {
 	case probe == "sealed memfd" && errors.Is(err, os.ErrPermission):
 		return []Cure{{Admin: true, Do: "sysctl -w vm.memfd_noexec=1", Script: sysctlScript("vm.memfd_noexec", "1")}}
 	case probe == "files of all ids":
-		return []Cure{{Do: "export RBOX_ROOT=/a/directory/on/a/local/disk (ext4, XFS, btrfs)"}}
+		return []Cure{{Do: "export RBOX_ROOT=/a/directory/on/a/local/disk (ext4, XFS, btrfs), or RBOX_LAYERS for layers and what containers write"}}
 	case probe == "fresh proc":
 		return []Cure{{Do: "start the outer container with --security-opt unmask=ALL (Podman) or --security-opt systempaths=unconfined (Docker)"}}
 	}

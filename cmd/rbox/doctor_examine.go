@@ -22,6 +22,7 @@ type patient struct {
 	data, exe, user string
 	uid             int
 	runtime         func() (string, error) // the runtime directory, made
+	place           func() (string, error) // of layers, made; "" is the data directory
 
 	read      func(name string) ([]byte, error)
 	exists    func(name string) bool
@@ -69,12 +70,20 @@ func (p *patient) examine() Diagnosis {
 	}
 	d.Needs = append(d.Needs, namespaces(inside))
 	d.Needs = append(d.Needs, p.dataDirectory(dataErr))
+	store := func(n Need) Need { return n }
+	if inside != nil && dataErr == nil {
+		store = p.layerStore(ids.maps, inside)
+	}
 	for _, l := range ladders {
 		if l.needsData && dataErr != nil {
 			d.Needs = append(d.Needs, Need{Name: l.name, State: Untried})
 			continue
 		}
-		d.Needs = append(d.Needs, l.climb(inside))
+		n := l.climb(inside)
+		if n.Name == layerStore {
+			n = store(n)
+		}
+		d.Needs = append(d.Needs, n)
 	}
 	d.Needs = append(d.Needs, p.cgroups(), p.runtimeDirectory(), p.lingering())
 	return d
@@ -182,14 +191,49 @@ type ladder struct {
 	needsData bool
 }
 
+const layerStore = "layer store"
+
 var ladders = []ladder{
 	{"root file system", []string{"overlay", "fuse-overlayfs", "copy by reflink"}, "copy", true},
-	{"layer store", []string{"files of all ids"}, "on another file system", true},
+	{layerStore, []string{"files of all ids"}, "the data directory, at a loss", true},
 	{"/proc", []string{"fresh proc"}, "the host's /proc", false},
 	{"/sys", []string{"fresh sysfs"}, "the host's /sys, read-only", false},
 	{"init program", []string{"sealed memfd"}, "read-only bind", false},
 	{"network device", []string{"/dev/net/tun"}, "", false},
 	{"FUSE device", []string{"/dev/fuse"}, "", false},
+}
+
+// layerStore finds the place of layers. Where that is not the data directory,
+// what inside says of drivers is of the place then. It returns what tells of the
+// place in the need.
+func (p *patient) layerStore(maps idmap.Maps, inside map[string]*Fault) func(Need) Need {
+	same := func(n Need) Need { return n }
+	if inside["files of all ids"] == nil && p.getenv(layersVariable) == "" {
+		return same
+	}
+	place, err := p.place()
+	if errors.As(err, new(*NoPlaceError)) {
+		return func(n Need) Need {
+			n.Rung, n.State = "", Fatal
+			n.Skipped = append(n.Skipped, p.fault("elsewhere", err))
+			return n
+		}
+	}
+	if err != nil || place == "" { // other needs tell of other errors
+		return same
+	}
+	if scratch, err := os.MkdirTemp(place, ".doctor-"); err == nil {
+		defer os.RemoveAll(scratch)
+		if there, err := p.tryInside(maps, scratch); err == nil {
+			for _, probe := range []string{"overlay", "fuse-overlayfs", "copy by reflink"} {
+				inside[probe] = there[probe]
+			}
+		}
+	}
+	return func(n Need) Need {
+		n.Rung = place
+		return n
+	}
 }
 
 // climb returns the best rung of l that works, and how the others fare.

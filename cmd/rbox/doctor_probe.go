@@ -87,7 +87,7 @@ func probes() []probe {
 		{"overlay", unix.CLONE_NEWNS, 0, "mount namespace", true, driver(rootfs.Overlay)},
 		{"fuse-overlayfs", unix.CLONE_NEWNS, 0, "mount namespace", true, driver(rootfs.Fuse)},
 		{"copy by reflink", 0, 0, "", true, rootfs.Reflink},
-		{"files of all ids", 0, 0, "", true, rootfs.OwnsOthers},
+		{"files of all ids", 0, 0, "", true, rootfs.TakesLayers},
 		{"fresh proc", unix.CLONE_NEWNS | unix.CLONE_NEWPID, 0, "PID namespace", false, mountProc},
 		{"fresh sysfs", unix.CLONE_NEWNS | unix.CLONE_NEWNET, 0, "network namespace", false, mountSysfs},
 		{"sealed memfd", 0, 0, "", false, runMemfd},

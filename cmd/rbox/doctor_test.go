@@ -35,6 +35,7 @@ func healthy(t *testing.T) *patient {
 	return &patient{
 		data: filepath.Join(t.TempDir(), "rbox"), exe: "/usr/bin/rbox", user: "kim", uid: 1000,
 		runtime: func() (string, error) { return xdg + "/rbox", nil },
+		place:   func() (string, error) { return "", nil },
 		read:    func(string) ([]byte, error) { return nil, os.ErrNotExist },
 		exists:  func(name string) bool { return name == "/run/systemd/system" || name == "/var/lib/systemd/linger/kim" },
 		getenv: func(name string) string {
@@ -61,6 +62,7 @@ func inside(names ...string) func(idmap.Maps, string) (map[string]*Fault, error)
 
 func TestExamine(t *testing.T) {
 	denied := idmap.ExplainUserNS(unix.EPERM)
+	elsewhere := t.TempDir()
 	for name, tc := range map[string]struct {
 		change func(*patient)
 		// want has, for each need that is not "ok", its state and rung.
@@ -119,9 +121,29 @@ func TestExamine(t *testing.T) {
 				p.tryInside = inside("files of all ids", "fresh proc", "fresh sysfs", "sealed memfd", "/dev/net/tun", "/dev/fuse")
 			},
 			want: map[string]string{
-				"layer store": "lower on another file system", "/proc": "lower the host's /proc", "/sys": "lower the host's /sys, read-only",
+				"layer store": "lower the data directory, at a loss", "/proc": "lower the host's /proc", "/sys": "lower the host's /sys, read-only",
 				"init program": "lower read-only bind", "network device": "none ", "FUSE device": "none ",
 			},
+		},
+		"layers elsewhere": {
+			change: func(p *patient) {
+				p.place = func() (string, error) { return elsewhere, nil }
+				p.tryInside = func(ids idmap.Maps, scratch string) (map[string]*Fault, error) {
+					if strings.HasPrefix(scratch, elsewhere) {
+						return map[string]*Fault{}, nil
+					}
+					return inside("files of all ids", "overlay", "copy by reflink")(ids, scratch)
+				}
+			},
+			want: map[string]string{"layer store": "lower " + elsewhere},
+		},
+		"no place for layers": {
+			change: func(p *patient) {
+				p.tryInside = inside("files of all ids")
+				p.place = func() (string, error) { return "", &NoPlaceError{Why: "NFS takes none"} }
+			},
+			want:  map[string]string{"layer store": "fatal "},
+			fatal: true,
 		},
 		"read-only home": {
 			change: func(p *patient) { p.data = "/proc/nothing/rbox" },

@@ -77,7 +77,7 @@ func (a *App) choose(outer *userns.Outer, home *container.Home, stamp string) (r
 		return c, err
 	}
 	for _, n := range notices {
-		a.Notice(n)
+		a.Notice(strings.ReplaceAll(n, home.Dir, a.Root))
 	}
 	if c.Driver != rootfs.Overlay && len(c.Skipped) > 0 && os.Getenv("RBOX_STORAGE_DRIVER") == "" {
 		a.Notice(fmt.Sprintf("using the storage driver %s, since %s", c.Driver, c.Skipped[0]))
@@ -89,6 +89,12 @@ func (a *App) choose(outer *userns.Outer, home *container.Home, stamp string) (r
 		return c, &RootError{a.Root, err}
 	}
 	return c, nil
+}
+
+// place returns where layers lie, "" for the data directory.
+func (a *App) place() (string, error) {
+	c, err := a.Storage()
+	return c.Place, err
 }
 
 func (a *App) chooser(outer *userns.Outer, home *container.Home, stamp string) *chooser {

@@ -19,6 +19,15 @@ type copier struct {
 	root  int // of the copy
 	links map[inode]string
 	files filecopy.Copier
+	ours  bool // all is to be ours: the file system takes no files of others
+}
+
+// owned is st with the owner that the copy is to have.
+func (c *copier) owned(st *unix.Stat_t) *unix.Stat_t {
+	if c.ours {
+		st.Uid, st.Gid = uint32(os.Geteuid()), uint32(os.Getegid())
+	}
+	return st
 }
 
 // An inode is a file that has several names; links has the first of its copy.
@@ -39,7 +48,7 @@ func (c *copier) directory(to, from int, name string) error {
 	if err := unix.Fstat(from, &st); err != nil {
 		return err
 	}
-	return wrap(name, filecopy.Finish(from, to, &st))
+	return wrap(name, filecopy.Finish(from, to, c.owned(&st)))
 }
 
 func (c *copier) entry(to, from int, base, name string) error {
@@ -57,7 +66,7 @@ func (c *copier) entry(to, from int, base, name string) error {
 		}
 		c.links[id] = name
 	}
-	return wrap(name, c.files.Leaf(to, from, base, &st))
+	return wrap(name, c.files.Leaf(to, from, base, c.owned(&st)))
 }
 
 func (c *copier) subdirectory(to, from int, base, name string) error {

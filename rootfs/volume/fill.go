@@ -24,6 +24,7 @@ const (
 // Fill gives an empty volume, whose folder is dir, what t has at target, and
 // its owner and mode. Of several that do it at a time one copies, and the others
 // wait for it. If flush is set the content is on the disk before it counts.
+// *OwnersLostError is of a volume that is filled.
 func Fill(t *rootfs.Tree, dir, target string, flush bool) error {
 	if full, err := isFull(dir); err != nil || full {
 		return wrapFill(dir, err)
@@ -44,10 +45,10 @@ func Fill(t *rootfs.Tree, dir, target string, flush bool) error {
 }
 
 func wrapFill(dir string, err error) error {
-	if err != nil {
+	if err != nil && !errors.As(err, new(*OwnersLostError)) {
 		return fmt.Errorf("fill volume %s: %w", filepath.Base(dir), err)
 	}
-	return nil
+	return err
 }
 
 // isFull tells whether the volume needs nothing of an image: it has content, or
@@ -71,6 +72,7 @@ func isFull(dir string) (bool, error) {
 
 // fill copies, or goes on where a killed process stopped. The caller holds the lock.
 func fill(t *rootfs.Tree, dir, target string, flush bool) error {
+	var lost *OwnersLostError
 	ready := filepath.Join(dir, copied)
 	if _, err := os.Lstat(ready); err != nil {
 		source, err := t.Open(target, unix.O_RDONLY|unix.O_DIRECTORY, 0)
@@ -81,7 +83,12 @@ func fill(t *rootfs.Tree, dir, target string, flush bool) error {
 			return err
 		}
 		defer source.Close()
-		if err := copyBeside(source, dir, flush); err != nil {
+		err = copyBeside(source, dir, flush, false)
+		if why := rootfs.OwnsOthers(dir); errors.Is(err, unix.EPERM) && why != nil {
+			lost = &OwnersLostError{filepath.Base(dir), why}
+			err = copyBeside(source, dir, flush, true)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -98,11 +105,25 @@ func fill(t *rootfs.Tree, dir, target string, flush bool) error {
 	if err := move(int(from.Fd()), int(to.Fd())); err != nil {
 		return err
 	}
-	return os.RemoveAll(ready)
+	if err := os.RemoveAll(ready); err != nil || lost == nil {
+		return err
+	}
+	return lost
 }
 
-// copyBeside makes copied.
-func copyBeside(source *os.File, dir string, flush bool) error {
+// An OwnersLostError reports a volume that has been filled, with files that are
+// all the container root's.
+type OwnersLostError struct {
+	Volume string
+	Why    error
+}
+
+func (e *OwnersLostError) Error() string {
+	return fmt.Sprintf("the files of volume %s are all root's, since %v", e.Volume, e.Why)
+}
+
+// copyBeside makes copied; if ours is set all is ours there.
+func copyBeside(source *os.File, dir string, flush, ours bool) error {
 	part := filepath.Join(dir, copying)
 	if err := os.RemoveAll(part); err != nil { // a killed process's
 		return err
@@ -115,7 +136,7 @@ func copyBeside(source *os.File, dir string, flush bool) error {
 		return err
 	}
 	defer to.Close()
-	c := &copier{root: int(to.Fd()), links: map[inode]string{}}
+	c := &copier{root: int(to.Fd()), links: map[inode]string{}, ours: ours}
 	err = c.directory(int(to.Fd()), int(source.Fd()), "")
 	if err == nil && flush {
 		err = unix.Syncfs(int(to.Fd()))

@@ -203,7 +203,7 @@ func TestFillAfterKill(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := copyBeside(source, dir, false); err != nil {
+				if err := copyBeside(source, dir, false, false); err != nil {
 					t.Fatal(err)
 				}
 				source.Close()
@@ -229,7 +229,7 @@ func TestFillBesideAWriter(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer source.Close()
-	if err := copyBeside(source, dir, false); err != nil {
+	if err := copyBeside(source, dir, false, false); err != nil {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(data, "up"), "mine")

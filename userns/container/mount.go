@@ -127,7 +127,7 @@ func (m *monitor) mountRoot() error {
 // fill mounts everything below / and makes what the program finds there.
 func (m *monitor) fill(account stage.Account) error {
 	p := &m.Plan
-	if err := m.fillVolumes(m.tree, m.Dir); err != nil { // while nothing covers the image
+	if err := m.fillVolumes(m.tree, m.Dir, func(text string) { m.first.send(message{Notice: text}) }); err != nil { // while nothing covers the image
 		return err
 	}
 	if err := m.tree.MountDev(m.scratch+"/dev", p.ShmSize, outside(p.Namespaces.GIDs, 5)); err != nil {

@@ -13,8 +13,9 @@ import (
 )
 
 // fillVolumes gives empty volumes what the image, mounted as t, has in their
-// place, if the container whose folder is dir starts for the first time.
-func (c *Config) fillVolumes(t *rootfs.Tree, dir string) error {
+// place, if the container whose folder is dir starts for the first time. notice
+// is told what is lost.
+func (c *Config) fillVolumes(t *rootfs.Tree, dir string, notice func(string)) error {
 	isNew := func(mount rootfs.Mount) bool { return mount.Type == "volume" && !mount.NoCopy }
 	if !slices.ContainsFunc(c.Plan.Mounts, isNew) {
 		return nil
@@ -29,7 +30,10 @@ func (c *Config) fillVolumes(t *rootfs.Tree, dir string) error {
 			continue
 		}
 		folder := volume.FolderOf(m.Source)
-		if err := volume.Fill(t, folder, m.Target, !slices.Contains(temporary, folder)); err != nil {
+		err := volume.Fill(t, folder, m.Target, !slices.Contains(temporary, folder))
+		if errors.As(err, new(*volume.OwnersLostError)) {
+			notice(err.Error())
+		} else if err != nil {
 			return err
 		}
 	}

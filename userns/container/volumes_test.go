@@ -173,7 +173,7 @@ func TestFillVolumes(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if err := c.fillVolumes(tree, dir); err != nil {
+			if err := c.fillVolumes(tree, dir, func(string) {}); err != nil {
 				t.Fatal(err)
 			}
 			var got []string
