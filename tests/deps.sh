@@ -4,7 +4,7 @@
 set -eu
 
 rbox="uidmap slirp4netns passt fuse-overlayfs"
-tests="busybox-static docker-registry skopeo attr apache2-utils ca-certificates curl xz-utils zstd"
+tests="busybox-static docker-registry skopeo attr bindfs apache2-utils ca-certificates curl xz-utils zstd"
 bench="crun podman bubblewrap"
 
 missing=

@@ -68,6 +68,10 @@ func openFiles(ctx context.Context, app *App, name, op string) (*containerFiles,
 		}
 		c.locks = append(c.locks, folder.Lock())
 	}
+	if err := c.info.Config.CheckWritings(c.info.Dir, c.info.Name()); err != nil {
+		c.close()
+		return nil, err
+	}
 	c.job.Diff = c.diffOptions()
 	if err := c.lowers(ctx); err != nil {
 		c.close()
