@@ -245,7 +245,7 @@ func TestLayersWhereTheUserWants(t *testing.T) {
 	want{stdout: "A /file\n"}.check(t, b.rbox("diff", "kept")) // without it
 	b.must("start", "kept")
 	b.must("wait", "kept")
-	want{stderr: "^rbox: RBOX_LAYERS: .*no such file or directory\n$"}.check(t, b.do(call{args: []string{"run", "--rm", "alpine", "true"}, env: []string{"RBOX_LAYERS=/no/such"}}))
+	want{stderr: "^rbox: RBOX_LAYERS=/no/such: no such file or directory\n$"}.check(t, b.do(call{args: []string{"run", "--rm", "alpine", "true"}, env: []string{"RBOX_LAYERS=/no/such"}}))
 	b.must("rm", "kept")
 	b.must("system", "prune", "-f")
 	if left, _ := os.ReadDir(fast); len(left) > 0 {

@@ -44,8 +44,8 @@ type chooser struct {
 
 // A NoPlaceError reports that layers can lie nowhere.
 type NoPlaceError struct {
-	Data, Why string
-	Tried     []string // other directories, and why not
+	Why   string   // the data directory does not serve
+	Tried []string // other directories, and why not
 }
 
 func (e *NoPlaceError) Error() string {
@@ -73,6 +73,9 @@ func (a *App) choose(outer *userns.Outer, home *container.Home, stamp string) (r
 		}
 	}
 	c, notices, err := a.chooser(outer, home, stamp).choose()
+	if none := (*NoPlaceError)(nil); errors.As(err, &none) {
+		none.Why = strings.ReplaceAll(none.Why, home.Dir, a.Root)
+	}
 	if err != nil {
 		return c, err
 	}
@@ -139,7 +142,7 @@ func (f *chooser) choose() (c rootfs.Choice, notices []string, err error) {
 		if err == nil {
 			return c, []string{"layers and what containers write lie in " + c.Place + " (RBOX_LAYERS)"}, nil
 		}
-		tried = append(tried, "RBOX_LAYERS: "+oneLine(err.Error()))
+		tried = append(tried, "RBOX_LAYERS="+f.wanted+": "+oneLine(reason(err).Error()))
 	}
 	if own.Unfit == "" {
 		return own, tried, nil
@@ -151,7 +154,7 @@ func (f *chooser) choose() (c rootfs.Choice, notices []string, err error) {
 		return c, []string{f.notice(c)}, nil
 	}
 	if own.Useless {
-		return own, nil, &NoPlaceError{f.data, own.Unfit, tried}
+		return own, nil, &NoPlaceError{own.Unfit, tried}
 	}
 	return own, nil, nil
 }
@@ -172,7 +175,7 @@ func (f *chooser) best() (best rootfs.Choice, tried []string) {
 	for _, dir := range f.dirs {
 		c, err := f.placeIn(dir, f.parent)
 		if err != nil {
-			tried = append(tried, dir+": "+oneLine(err.Error()))
+			tried = append(tried, dir+": "+oneLine(reason(err).Error()))
 			continue
 		}
 		if best.Place == "" {

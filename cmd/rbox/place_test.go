@@ -36,11 +36,11 @@ func TestChooser(t *testing.T) {
 		"the next":              {host: host{dirs: []string{"a", "b", "c", "d", "e", "tmp"}, kinds: map[string]string{"home": "useless", "a": "unfit", "b": "full", "c": "unsafe", "d": "useless", "e": "noexec copy"}}, place: "tmp", driver: rootfs.Overlay, notices: "lie in DIR/tmp/"},
 		"better than copies":    {host: host{dirs: []string{"a", "b", "tmp", "shm"}, kinds: map[string]string{"home": "useless", "a": "copy", "b": "copy"}}, place: "tmp", driver: rootfs.Overlay, notices: "lie in DIR/tmp/"},
 		"copies for want":       {host: host{dirs: []string{"a", "b"}, kinds: map[string]string{"home": "useless", "a": "copy", "b": "copy"}}, place: "a", driver: rootfs.Copy, notices: "lie in DIR/a/"},
-		"nowhere":               {host: host{dirs: []string{"a", "gone"}, kinds: map[string]string{"home": "useless", "a": "full"}}, err: "^no place for layers: useless; DIR/a: only 1MB are free; DIR/gone: .*no such file or directory$"},
+		"nowhere":               {host: host{dirs: []string{"a", "gone"}, kinds: map[string]string{"home": "useless", "a": "full"}}, err: "^no place for layers: useless; DIR/a: only 1MB are free; DIR/gone: no such file or directory$"},
 		"nowhere better":        {host: host{dirs: []string{"a"}, kinds: map[string]string{"home": "unfit", "a": "full"}}, driver: rootfs.Overlay},
 		"wanted":                {host: host{wanted: "want", dirs: []string{"tmp"}}, place: "want", driver: rootfs.Overlay, notices: `^layers and what containers write lie in DIR/want/rbox-.* \(RBOX_LAYERS\)$`},
 		"wanted, not safe":      {host: host{wanted: "want", kinds: map[string]string{"want": "unsafe"}}, place: "want", driver: rootfs.Overlay, notices: "RBOX_LAYERS"},
-		"wanted, in vain":       {host: host{wanted: "want", dirs: []string{"tmp"}, kinds: map[string]string{"want": "unfit"}}, driver: rootfs.Overlay, notices: "^RBOX_LAYERS: unfit$"},
+		"wanted, in vain":       {host: host{wanted: "want", dirs: []string{"tmp"}, kinds: map[string]string{"want": "unfit"}}, driver: rootfs.Overlay, notices: "^RBOX_LAYERS=DIR/want: unfit$"},
 		"wanted, in vain twice": {host: host{wanted: "gone", dirs: []string{"tmp"}, kinds: map[string]string{"home": "useless"}}, place: "tmp", driver: rootfs.Overlay, notices: "lie in DIR/tmp/"},
 	} {
 		t.Run(name, func(t *testing.T) {

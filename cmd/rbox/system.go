@@ -331,7 +331,9 @@ func (a *App) info() (d infoDetail, err error) {
 		return d, err
 	}
 	driver, err := a.Driver()
-	if err != nil {
+	if errors.As(err, new(*NoPlaceError)) {
+		a.report(err)
+	} else if err != nil {
 		return d, err
 	}
 	d.LayersDir = a.layerRoot()
