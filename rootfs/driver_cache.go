@@ -21,6 +21,7 @@ type Choice struct {
 	Place   string `json:",omitempty"`
 	Unfit   string `json:",omitempty"` // why the data directory does not take them
 	Useless bool   `json:",omitempty"` // not at all
+	Lone    bool   `json:",omitempty"` // it takes those of one id, with owners in xattrs
 }
 
 // Stamp sums up what a choice for the directory dir rests on: kernel, boot,
@@ -101,6 +102,7 @@ func Choose(scratch, stamp string) Choice {
 	var unfit *UnfitError
 	if errors.As(TakesLayers(scratch), &unfit) {
 		c.Unfit, c.Useless = unfit.Error(), unfit.Useless
+		c.Lone = unfit.Useless && keepsXattrs(scratch) == nil
 	}
 	return c
 }

@@ -90,19 +90,24 @@ func TakesLayers(scratch string) error {
 	if err := OwnsOthers(scratch); err != nil {
 		return &UnfitError{true, err}
 	}
+	if err := keepsXattrs(scratch); err != nil {
+		return &UnfitError{false, err}
+	}
+	return nil
+}
+
+// keepsXattrs tries whether directories in scratch can have user xattrs.
+func keepsXattrs(scratch string) error {
 	dir, err := os.MkdirTemp(scratch, ".probe-")
 	if err != nil {
-		return &UnfitError{true, err}
+		return err
 	}
 	defer os.Remove(dir)
 	err = unix.Setxattr(dir, "user.rbox.probe", []byte("1"), 0)
-	if errors.Is(err, unix.ENOSPC) { // which says nothing of the kind of file system
-		err = nil
+	if err == nil || errors.Is(err, unix.ENOSPC) { // which says nothing of the kind of file system
+		return nil
 	}
-	if err != nil {
-		return &UnfitError{false, fmt.Errorf("%s keeps no user xattrs: %w", fileSystem(scratch), err)}
-	}
-	return nil
+	return fmt.Errorf("%s keeps no user xattrs: %w", fileSystem(scratch), err)
 }
 
 // An UnfitError tells why layers should lie on another file system.

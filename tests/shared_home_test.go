@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,6 +26,12 @@ const elsewhere = `(?m)^rbox: layers and what containers write lie in %s/rbox-\d
 // the box's account. Places for layers are made in b.dir/local.
 func sharedHome(t *testing.T, options ...boxOption) *box {
 	t.Helper()
+	return homeOf(t, []string{"--xattr-none"}, options...)
+}
+
+// homeOf is sharedHome with options of bindfs.
+func homeOf(t *testing.T, how []string, options ...boxOption) *box {
+	t.Helper()
 	if _, err := exec.LookPath("bindfs"); err != nil {
 		t.Skip(err)
 	}
@@ -31,7 +39,7 @@ func sharedHome(t *testing.T, options ...boxOption) *box {
 	real := b.own(filepath.Join(b.dir, "real"))
 	b.own(b.root)
 	b.env = append(b.env, "TMPDIR="+b.own(filepath.Join(b.dir, "local")))
-	want{}.check(t, b.do(call{prog: "bindfs", args: []string{"--no-allow-other", "--xattr-none", real, b.root}}))
+	want{}.check(t, b.do(call{prog: "bindfs", args: append(how, "--no-allow-other", real, b.root)}))
 	t.Cleanup(func() {
 		want{}.check(t, b.do(call{prog: "fusermount3", args: []string{"-u", "-z", b.root}}))
 		b.root = real // for close to look for debris
@@ -148,6 +156,47 @@ func TestPlaceOfLayersGone(t *testing.T) {
 	b.must("rmi", "alpine")
 }
 
+// unshared runs a command, after settings of its environment, as the box's
+// account, in a mount and UTS namespace where root has run the script set.
+func (b *box) unshared(set string, command ...string) (string, error) {
+	script := fmt.Sprintf(`set -e; %s; exec setpriv --reuid %d --regid %d --clear-groups env -i "$@"`, set, b.who.UID, b.who.GID)
+	args := slices.Concat([]string{"-m", "-u", "--propagation", "private", "sh", "-c", script, "sh"}, b.env, command)
+	cmd := exec.Command("unshare", args...)
+	cmd.Dir = b.home
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// Where no other file system is to be had, one id does, with owners in xattrs;
+// without these nothing does.
+func TestNoPlaceForLayers(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("needs to be run by root, to make file systems read-only")
+	}
+	for name, tc := range map[string]struct {
+		how    []string
+		script string
+		want   string // a regular expression
+		fails  bool
+	}{
+		"without xattrs": {[]string{"--xattr-none"}, `$0 import -q $1 alpine`,
+			`^rbox: no place for layers: FUSE at \S+ takes no files of subordinate ids: operation not permitted(; /\S+: (read-only file system|no such file or directory)){4}\nrbox: hint: export RBOX_LAYERS=`, true},
+		"with xattrs": {nil, `$0 import -q $1 alpine >/dev/null && $0 run --name c alpine sh -c 'touch /f; chown 7:8 /f; stat -c %u /f' && $0 diff c && $0 run --rm alpine id -u && $0 rm c && $0 doctor | grep ^lower.*layer && $0 rmi alpine`,
+			`^rbox: containers of images get your own id alone, and owners are kept in xattrs: no place for layers: .*\n(.*\n)*0\nA /f\n0\nc\nlower +layer store +the data directory, at a loss\nUntagged: alpine`, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := homeOf(t, tc.how)
+			b.env = append(b.env, "TMPDIR=/none")
+			deny := fmt.Sprintf(`mount --rbind /tmp /tmp; mount --rbind %[1]s %[1]s; mount -o remount,bind,ro /tmp; for d in /var/tmp /dev/shm; do mount -t tmpfs -o ro tmpfs $d; done`, b.dir)
+			out, err := b.unshared(deny, "sh", "-c", tc.script, run.bin, run.alpine)
+			if (err != nil) != tc.fails || !regexp.MustCompile(tc.want).MatchString(out) {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
+}
+
 // Hosts that share a home have layers and containers of their own.
 func TestSharedHomeOfTwoHosts(t *testing.T) {
 	t.Parallel()
@@ -159,15 +208,11 @@ func TestSharedHomeOfTwoHosts(t *testing.T) {
 	runtime := b.own(filepath.Join(b.dir, "run2"))
 	other := func(args ...string) string {
 		t.Helper()
-		script := fmt.Sprintf(`hostname other && exec setpriv --reuid %d --regid %d --clear-groups env -i "$@"`, b.who.UID, b.who.GID)
-		env := append(b.env, "RBOX_RUNTIME="+runtime, run.bin)
-		cmd := exec.Command("unshare", append(append([]string{"-u", "sh", "-c", script, "sh"}, env...), args...)...)
-		cmd.Dir = b.home
-		out, err := cmd.CombinedOutput()
+		out, err := b.unshared("hostname other", append([]string{"RBOX_RUNTIME=" + runtime, run.bin}, args...)...)
 		if err != nil {
 			t.Fatalf("on the other host: %v: %v\n%s", args, err, out)
 		}
-		return string(out)
+		return out
 	}
 	b.must("run", "-d", "--name", "here", "alpine", "sleep", "1000")
 	if out := other("run", "-d", "--name", "here", "alpine", "sleep", "1000"); !strings.Contains(out, "lie in "+b.dir+"/local/rbox-") {

@@ -32,6 +32,7 @@ type Options struct {
 	Stage func() (string, error) // path of the stage executable
 	Idle  time.Duration          // how long the keeper stays unused
 	Warn  func(string)           // told why ids are fewer than they could be
+	Lone  bool                   // the user's own id alone, whatever else is granted
 }
 
 // keeperRecord is what a keeper's file holds: enough to find the namespace and
@@ -47,7 +48,7 @@ type keeperRecord struct {
 // or what idmap.ExplainUserNS makes of the refusal, if the host forbids user
 // namespaces.
 func Open(o Options) (*Outer, error) {
-	path, err := keeperPath(o.Dir)
+	path, err := keeperPath(o)
 	if err != nil {
 		return nil, err
 	}
@@ -154,12 +155,16 @@ func sameFile(f *os.File, path string) bool {
 
 // keeperPath names the keeper's file after the user namespace we are in, since
 // only a child of that one is of use to us.
-func keeperPath(dir string) (string, error) {
+func keeperPath(o Options) (string, error) {
 	var st unix.Stat_t
 	if err := unix.Stat("/proc/self/ns/user", &st); err != nil {
 		return "", fmt.Errorf("/proc/self/ns/user: %w", err)
 	}
-	return filepath.Join(dir, "keeper-"+strconv.FormatUint(st.Ino, 10)), nil
+	name := "keeper-" + strconv.FormatUint(st.Ino, 10)
+	if o.Lone {
+		name += "-lone"
+	}
+	return filepath.Join(o.Dir, name), nil
 }
 
 // joinable reads the record in f and opens its namespace; nil if there is none
@@ -203,9 +208,11 @@ func makeKeeper(lock *os.File, stamp string, o Options) (*Outer, error) {
 	if err != nil {
 		return nil, err
 	}
-	maps, err := idmap.Plan(idmap.CurrentHost())
-	if err != nil {
-		return nil, err
+	maps := idmap.SingleMaps(idmap.CurrentHost(), nil)
+	if !o.Lone {
+		if maps, err = idmap.Plan(idmap.CurrentHost()); err != nil {
+			return nil, err
+		}
 	}
 	child, err := startKeeper(stage, lock, o)
 	if err != nil {

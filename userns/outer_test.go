@@ -47,7 +47,7 @@ func inode(o *Outer) uint64 {
 
 func keeperFile(t *testing.T, dir string) string {
 	t.Helper()
-	path, err := keeperPath(dir)
+	path, err := keeperPath(Options{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,12 +26,13 @@ type App struct {
 	Stdout  io.Writer
 	Stderr  io.Writer
 
-	outer   *userns.Outer
-	home    *container.Home
-	storage *rootfs.Choice      // where layers lie, and how they are mounted
-	early   *early              // of `rbox run`
-	memory  map[string]*os.File // carried executables, where no file may be executed
-	held    []*os.File          // locks of volumes
+	outer     *userns.Outer
+	home      *container.Home
+	storage   *rootfs.Choice      // where layers lie, and how they are mounted
+	examining bool                // nothing is to be decided
+	early     *early              // of `rbox run`
+	memory    map[string]*os.File // carried executables, where no file may be executed
+	held      []*os.File          // locks of volumes
 }
 
 func newApp() *App {
@@ -118,7 +119,7 @@ func (a *App) Outer() (*userns.Outer, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.outer, err = userns.Open(userns.Options{Dir: dir, Stage: a.Stage, Idle: keeperIdle(), Warn: a.Notice})
+	a.outer, err = userns.Open(userns.Options{Dir: dir, Stage: a.Stage, Idle: keeperIdle(), Warn: a.Notice, Lone: a.lone()})
 	return a.outer, err
 }
 

@@ -212,9 +212,12 @@ func (p *patient) layerStore(maps idmap.Maps, inside map[string]*Fault) func(Nee
 		return same
 	}
 	place, err := p.place()
-	if errors.As(err, new(*NoPlaceError)) {
+	if none := (*NoPlaceError)(nil); errors.As(err, &none) {
 		return func(n Need) Need {
 			n.Rung, n.State = "", Fatal
+			if none.Lone {
+				n.Rung, n.State = "the data directory, for your own id alone", Lower
+			}
 			n.Skipped = append(n.Skipped, p.fault("elsewhere", err))
 			return n
 		}

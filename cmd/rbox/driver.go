@@ -61,3 +61,23 @@ func usableChoice(file, stamp string) (rootfs.Choice, bool) {
 	c, ok := rootfs.ReadChoice(file, stamp)
 	return c, ok && (c.Place == "" || rootfs.OwnPlace(c.Place) == nil)
 }
+
+// lone tells whether the user's own id is to be taken alone, since layers can
+// lie nowhere otherwise.
+func (a *App) lone() bool {
+	home, err := a.Home()
+	if err != nil {
+		return false
+	}
+	text, err := os.ReadFile(loneFile(home.Dir))
+	return err == nil && string(text) == loneStamp()
+}
+
+// loneFile is there if lone is to say so.
+func loneFile(dir string) string { return filepath.Join(dir, "lone") }
+
+// loneStamp is what that rests on.
+func loneStamp() string {
+	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return string(boot) + os.Getenv(layersVariable)
+}

@@ -67,3 +67,13 @@ func markInherited() (open int) {
 	}
 	return open
 }
+
+// abandon ends the monitor and gives back what it took.
+func (e *early) abandon() {
+	if monitor, err := e.monitor(); err == nil {
+		monitor.Abandon()
+	}
+	for fd := range e.open {
+		unix.FcntlInt(uintptr(3+fd), unix.F_SETFD, 0)
+	}
+}

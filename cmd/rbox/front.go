@@ -12,8 +12,6 @@ import (
 	"os"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"rbox/rootfs"
 	"rbox/rootfs/store"
 	"rbox/userns"
@@ -65,16 +63,6 @@ func (a *App) becomeWhole() error {
 		return fmt.Errorf("run %s: %w", path, err)
 	}
 	return nil
-}
-
-// abandon ends the monitor and gives back what it took.
-func (e *early) abandon() {
-	if monitor, err := e.monitor(); err == nil {
-		monitor.Abandon()
-	}
-	for fd := range e.open {
-		unix.FcntlInt(uintptr(3+fd), unix.F_SETFD, 0)
-	}
 }
 
 // pullRequest is the whole's.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -46,6 +47,7 @@ type chooser struct {
 type NoPlaceError struct {
 	Why   string   // the data directory does not serve
 	Tried []string // other directories, and why not
+	Lone  bool     // it takes layers of one id
 }
 
 func (e *NoPlaceError) Error() string {
@@ -75,6 +77,9 @@ func (a *App) choose(outer *userns.Outer, home *container.Home, stamp string) (r
 	c, notices, err := a.chooser(outer, home, stamp).choose()
 	if none := (*NoPlaceError)(nil); errors.As(err, &none) {
 		none.Why = strings.ReplaceAll(none.Why, home.Dir, a.Root)
+		if c.Lone && !a.examining {
+			return c, a.beLone(home, none)
+		}
 	}
 	if err != nil {
 		return c, err
@@ -92,6 +97,22 @@ func (a *App) choose(outer *userns.Outer, home *container.Home, stamp string) (r
 		return c, &RootError{a.Root, err}
 	}
 	return c, nil
+}
+
+// beLone starts this program again, to go on with the user's own id alone. It
+// returns only with an error.
+func (a *App) beLone(home *container.Home, why *NoPlaceError) error {
+	a.Notice("containers of images get your own id alone, and owners are kept in xattrs: " + why.Error())
+	if err := os.WriteFile(loneFile(home.Dir), []byte(loneStamp()), 0o600); err != nil {
+		return &RootError{a.Root, err}
+	}
+	if a.early != nil {
+		a.early.abandon()
+	}
+	if err := syscall.Exec("/proc/self/exe", os.Args, os.Environ()); err != nil {
+		return fmt.Errorf("start rbox again: %w", err)
+	}
+	return nil
 }
 
 // place returns where layers lie, "" for the data directory.
@@ -154,7 +175,7 @@ func (f *chooser) choose() (c rootfs.Choice, notices []string, err error) {
 		return c, []string{f.notice(c)}, nil
 	}
 	if own.Useless {
-		return own, nil, &NoPlaceError{own.Unfit, tried}
+		return own, nil, &NoPlaceError{own.Unfit, tried, own.Lone}
 	}
 	return own, nil, nil
 }
