@@ -96,7 +96,7 @@ func TestStoreOnAFileSystemWithoutUserXattrs(t *testing.T) {
 		"$RBOX" import %[4]s alpine >/dev/null && "$RBOX" run --rm alpine sh -c "echo x >/etc/x && cat /etc/x"'`,
 		b.home, b.who.UID, b.who.GID, run.alpine)
 	r := newBox(t, as(root(t)), noImage)
-	env := append(append([]string{}, b.env...), "RBOX="+run.bin, "RBOX_ROOT="+b.home+"/root")
+	env := append(append([]string{}, b.env...), "RBOX="+run.bin, "RBOX_ROOT="+b.home+"/root", "TMPDIR="+b.own(filepath.Join(b.dir, "local")))
 	r.env = env
 	got := r.do(call{prog: "unshare", dir: "/", args: []string{"-m", "--propagation", "private", "sh", "-c", script}})
 	if got.status != 0 || got.stdout != "x\n" {
