@@ -65,6 +65,15 @@ func (b *box) place() string {
 	return dir
 }
 
+// unusedImage removes the image alpine. The last container's monitor may be
+// about to end.
+func (b *box) unusedImage() {
+	b.t.Helper()
+	if !eventually(10*time.Second, func() bool { return b.rbox("rmi", "alpine").status == 0 }) {
+		b.t.Error("the image is used by nobody, and cannot be removed")
+	}
+}
+
 func TestSharedHome(t *testing.T) {
 	t.Parallel()
 	b := sharedHome(t)
@@ -153,7 +162,7 @@ func TestPlaceOfLayersGone(t *testing.T) {
 	os.Remove(locks[0])
 	os.Remove(shadow[0])
 	want{stdout: "0\n"}.check(t, b.rbox("run", "--rm", "alpine", "stat", "-c", "%u", "/etc/shadow"))
-	b.must("rmi", "alpine")
+	b.unusedImage()
 }
 
 // unshared runs a command, after settings of its environment, as the box's
@@ -270,10 +279,7 @@ func TestSharedHomeAfterSIGKILL(t *testing.T) {
 	// What a process asked of a server before it was killed may come to be after
 	// all, and after what it was for: a name of no container, which hinders nobody.
 	b.must("system", "check", "--repair")
-	// The last monitor may be about to end.
-	if !eventually(10*time.Second, func() bool { return b.rbox("rmi", "alpine").status == 0 }) {
-		t.Error("the image is used by nobody, and cannot be removed")
-	}
+	b.unusedImage()
 }
 
 // RBOX_LAYERS puts layers where the user wants them, whatever the home.
