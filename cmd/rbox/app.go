@@ -26,13 +26,12 @@ type App struct {
 	Stdout  io.Writer
 	Stderr  io.Writer
 
-	outer     *userns.Outer
-	home      *container.Home
-	storage   *rootfs.Choice      // where layers lie, and how they are mounted
-	examining bool                // nothing is to be decided
-	early     *early              // of `rbox run`
-	memory    map[string]*os.File // carried executables, where no file may be executed
-	held      []*os.File          // locks of volumes
+	outer   *userns.Outer
+	home    *container.Home
+	storage *rootfs.Choice      // where layers lie, and how they are mounted
+	early   *early              // of `rbox run`
+	memory  map[string]*os.File // carried executables, where no file may be executed
+	held    []*os.File          // locks of volumes
 }
 
 func newApp() *App {

@@ -28,7 +28,6 @@ type DoctorCmd struct {
 
 // Run examines the host. It fails if containers cannot run at all.
 func (c *DoctorCmd) Run(app *App) error {
-	app.examining = true
 	p := here(app)
 	diagnosis := p.examine()
 	switch {

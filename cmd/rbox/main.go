@@ -145,7 +145,7 @@ func run(app *App, args []string) int {
 		app.early = startEarly(app)
 	}
 	if cmd := quickCommand(args[0]); cmd != nil && quickParse(cmd, args[1:]) {
-		return app.report(cmd.Run(app))
+		return app.report(app.orLone(cmd.Run(app)))
 	}
 	parser, err := kong.New(grammarFor(args[0]),
 		kong.Name("rbox"),
@@ -162,5 +162,5 @@ func run(app *App, args []string) int {
 	if err != nil {
 		return app.report(usageError(parser, err))
 	}
-	return app.report(ctx.Run())
+	return app.report(app.orLone(ctx.Run()))
 }

@@ -77,9 +77,6 @@ func (a *App) choose(outer *userns.Outer, home *container.Home, stamp string) (r
 	c, notices, err := a.chooser(outer, home, stamp).choose()
 	if none := (*NoPlaceError)(nil); errors.As(err, &none) {
 		none.Why = strings.ReplaceAll(none.Why, home.Dir, a.Root)
-		if c.Lone && !a.examining {
-			return c, a.beLone(home, none)
-		}
 	}
 	if err != nil {
 		return c, err
@@ -99,10 +96,18 @@ func (a *App) choose(outer *userns.Outer, home *container.Home, stamp string) (r
 	return c, nil
 }
 
-// beLone starts this program again, to go on with the user's own id alone. It
-// returns only with an error.
-func (a *App) beLone(home *container.Home, why *NoPlaceError) error {
-	a.Notice("containers of images get your own id alone, and owners are kept in xattrs: " + why.Error())
+// orLone starts this program again, to go on with the user's own id alone, if
+// err is that layers can lie nowhere else. It returns only with an error.
+func (a *App) orLone(err error) error {
+	var none *NoPlaceError
+	if !errors.As(err, &none) || !none.Lone || a.lone() {
+		return err
+	}
+	home, err := a.Home()
+	if err != nil {
+		return err
+	}
+	a.Notice("containers of images get your own id alone, and owners are kept in xattrs: " + none.Error())
 	if err := os.WriteFile(loneFile(home.Dir), []byte(loneStamp()), 0o600); err != nil {
 		return &RootError{a.Root, err}
 	}
