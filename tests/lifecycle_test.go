@@ -370,7 +370,7 @@ func TestStopSeveral(t *testing.T) {
 	b.steps([]step{
 		{`stop box0 box1`, want{stdout: "box0\nbox1\n"}}, // they do not run
 		{`stop -i nosuch box2`, want{stdout: "box2\n"}},
-		{`stop`, want{status: 125, stderr: `container`}},
+		{`stop`, want{status: 125, stderr: `CONTAINER is missing`}},
 		{`stop -a box1`, want{status: 125, stderr: `--all`}},
 		{`stop -s NOSUCH box1`, want{status: 125, stderr: `invalid signal: NOSUCH`}},
 		{`start box0 box3`, want{stdout: "box0\nbox3\n"}},

@@ -134,7 +134,7 @@ func TestRm(t *testing.T) {
 		args string
 		want want
 	}{
-		{"rm", want{status: 125, stderr: "no container given"}},
+		{"rm", want{status: 125, stderr: "CONTAINER is missing"}},
 		{"rm nosuch", want{status: 125, stderr: "no such container: nosuch"}},
 		{"rm -f nosuch", want{}},
 		{"rm -i nosuch", want{}},

@@ -24,7 +24,7 @@ type CommitCmd struct {
 	Pause     bool     `short:"p" negatable:"" default:"true" help:"Pause a running container meanwhile, where this host can."`
 	Quiet     bool     `short:"q" help:"Accepted for compatibility: only the image's id is printed."`
 	Container string   `arg:"" name:"CONTAINER" help:"Name or id."`
-	Name      string   `arg:"" optional:"" name:"IMAGE[:TAG]" help:"Name of the image."`
+	Name      string   `arg:"" optional:"" name:"NAME[:TAG]" help:"Name of the image."`
 }
 
 // Run prints the new image's id.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 
 	"rbox/userns/container"
@@ -43,11 +44,16 @@ func findContainer(home *container.Home, name string) (container.Info, error) {
 	return info, err
 }
 
+// missingNames is the error of a command that was given neither names nor --all.
+func missingNames(verb, argument, lister string) error {
+	return &adviceError{fmt.Errorf("%s: %s is missing", verb, argument), "name one that rbox " + lister + " lists, or give --all"}
+}
+
 // runningOr is names, or with all the ids of the containers that run.
-func runningOr(app *App, names []string, all bool) ([]string, error) {
+func runningOr(app *App, verb string, names []string, all bool) ([]string, error) {
 	switch {
 	case !all && len(names) == 0:
-		return nil, &adviceError{errors.New("want a container"), "rbox ps"}
+		return nil, missingNames(verb, "CONTAINER", "ps")
 	case !all:
 		return names, nil
 	case len(names) > 0:

@@ -7,9 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-
-	"golang.org/x/term"
 )
+
+// errTerminal refuses to write an archive to the terminal.
+var errTerminal = &adviceError{errors.New("cannot write an archive to a terminal"), "name a file with -o, or redirect stdout"}
 
 // ExportCmd writes a container's files to an archive.
 type ExportCmd struct {
@@ -19,8 +20,8 @@ type ExportCmd struct {
 
 // Run prints nothing.
 func (c *ExportCmd) Run(app *App) error {
-	if c.Output == "" && term.IsTerminal(1) {
-		return &adviceError{errors.New("cowardly refusing to save to a terminal"), "name a file with -o, or redirect stdout"}
+	if c.Output == "" && isTerminal(1) {
+		return errTerminal
 	}
 	ctx, stop := interruptible()
 	defer stop()

@@ -304,13 +304,13 @@ func plainly(n *kong.Node, err error) error {
 	case unexpected && len(n.Children) > 0:
 		return errors.New(strings.TrimSuffix(fmt.Sprintf("%s has no command %q, %s", commandPath(n), word, guess), ", "))
 	case unexpected:
-		return fmt.Errorf("%s: one argument too many: %s", n.Name, word)
+		return fmt.Errorf("%s: one argument too many: %s", strings.TrimPrefix(commandPath(n), "rbox "), word)
 	case number:
 		return fmt.Errorf("%s: want a number, not %s", numbered, word64)
 	case valueless:
 		return fmt.Errorf("%s: a value is missing", flag)
 	case strings.HasPrefix(text, "expected ") && n.Type == kong.CommandNode:
-		return fmt.Errorf("%s: %s", n.Name, missing(n))
+		return fmt.Errorf("%s: %s", strings.TrimPrefix(commandPath(n), "rbox "), missing(n))
 	}
 	return err
 }

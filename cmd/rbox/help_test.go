@@ -89,7 +89,7 @@ func TestUsageErrors(t *testing.T) {
 		"flag of run":      {"run --rmm x", `unknown flag --rmm, did you mean "--rm"?`, "rbox run --help"},
 		"letter":           {"run -Z x", "unknown flag -Z", "rbox run --help"},
 		"no image":         {"run", "run: IMAGE is missing", "rbox run --help"},
-		"no container":     {"rm", "rm: no container given", "name one that rbox ps -a lists, or give --all"},
+		"no container":     {"rm", "rm: CONTAINER is missing", "name one that rbox ps -a lists, or give --all"},
 		"alias":            {"list x", "ps: one argument too many: x", "rbox ps --help"},
 		"no value":         {"run --name", "--name: a value is missing", "rbox run --help"},
 		"bad value":        {"run --pull=x y", `--pull "x": choose one of always, missing, never, newer`, "rbox run --help"},

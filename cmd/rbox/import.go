@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"os"
 
-	"golang.org/x/term"
-
 	"rbox/rootfs/image"
 	"rbox/rootfs/store"
 )
@@ -16,7 +14,7 @@ import (
 // ImportCmd makes an image from the archive of a root file system.
 type ImportCmd struct {
 	Change   []string `short:"c" sep:"none" placeholder:"INSTRUCTION" help:"Apply a line of a Dockerfile to the image: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME or WORKDIR."`
-	Message  string   `short:"m" help:"Message for the image's history."`
+	Message  string   `short:"m" placeholder:"TEXT" help:"Message for the image's history."`
 	Platform string   `placeholder:"OS/ARCH" help:"Platform of the files, if it is not this machine's."`
 	Quiet    bool     `short:"q" help:"Accepted for compatibility: only the image's id is printed."`
 	Archive  string   `arg:"" name:"FILE" help:"The archive, a tar packed with gzip, zstd, xz or bzip2 or not at all; - reads stdin."`
@@ -45,6 +43,9 @@ func (c *ImportCmd) Run(app *App) error {
 		return err
 	}
 	defer in.Close()
+	if st, err := in.Stat(); err == nil && st.IsDir() {
+		return &adviceError{fmt.Errorf("import %s: it is a directory", c.Archive), fmt.Sprintf("tar -C %s -c . | rbox import -", c.Archive)}
+	}
 	s, err := app.Images()
 	if err != nil {
 		return err
@@ -81,7 +82,7 @@ func openArchive(name, flag string) (*os.File, error) {
 	if name != "" && name != "-" {
 		return os.Open(name)
 	}
-	if term.IsTerminal(0) {
+	if isTerminal(0) {
 		hint := "name a file, or redirect stdin"
 		if flag != "" {
 			hint = "name a file with " + flag + ", or redirect stdin"

@@ -11,7 +11,7 @@ import (
 // KillCmd sends a signal.
 type KillCmd struct {
 	Signal string   `short:"s" help:"The signal, by name or number." default:"KILL" placeholder:"SIGNAL"`
-	All    bool     `short:"a" help:"To all that run."`
+	All    bool     `short:"a" help:"Send it to all that run."`
 	IDs    []string `arg:"" optional:"" name:"CONTAINER" help:"Names or ids."`
 }
 
@@ -21,7 +21,7 @@ func (c *KillCmd) Run(app *App) error {
 	if err != nil {
 		return err
 	}
-	names, err := runningOr(app, c.IDs, c.All)
+	names, err := runningOr(app, "kill", c.IDs, c.All)
 	if err != nil {
 		return err
 	}

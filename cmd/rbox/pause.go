@@ -25,7 +25,11 @@ type UnpauseCmd struct {
 func (c *UnpauseCmd) Run(app *App) error { return freeze(app, c.IDs, c.All, false) }
 
 func freeze(app *App, names []string, all, on bool) error {
-	names, err := runningOr(app, names, all)
+	verb := "pause"
+	if !on {
+		verb = "unpause"
+	}
+	names, err := runningOr(app, verb, names, all)
 	if err != nil {
 		return err
 	}

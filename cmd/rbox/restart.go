@@ -15,7 +15,7 @@ type RestartCmd struct {
 
 // Run prints what was restarted.
 func (c *RestartCmd) Run(app *App) error {
-	names, err := runningOr(app, c.IDs, c.All)
+	names, err := runningOr(app, "restart", c.IDs, c.All)
 	if err != nil {
 		return err
 	}

@@ -75,7 +75,7 @@ func (c *RmCmd) names(app *App, home *container.Home) ([]string, error) {
 		}
 		return names, err
 	case len(names) == 0 && len(c.Cidfile) == 0:
-		return nil, &adviceError{errors.New("rm: no container given"), "name one that rbox ps -a lists, or give --all"}
+		return nil, missingNames("rm", "CONTAINER", "ps -a")
 	}
 	return names, nil
 }

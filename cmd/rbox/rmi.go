@@ -28,13 +28,13 @@ func (c *RmiCmd) Run(app *App) error {
 	names := c.Images
 	switch {
 	case c.All && len(names) > 0:
-		return errors.New("--all and images exclude each other")
+		return errors.New("--all excludes names")
 	case c.All:
 		if names, err = allImages(s); err != nil {
 			return err
 		}
 	case len(names) == 0:
-		return &adviceError{errors.New("rmi: no image given"), "name one that rbox images lists, or give --all"}
+		return missingNames("rmi", "IMAGE", "images")
 	}
 	client := &unpackClient{outer: app.Outer}
 	defer client.Close()

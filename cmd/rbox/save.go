@@ -10,8 +10,6 @@ import (
 	"os"
 	"slices"
 
-	"golang.org/x/term"
-
 	"rbox/rootfs/store"
 )
 
@@ -53,8 +51,8 @@ func (c *SaveCmd) save(ctx context.Context, app *App, s *store.Store, images []*
 		return s.SaveDir(ctx, c.Output, images)
 	case c.Output != "":
 		return saveFile(ctx, s, c.Output, format, images)
-	case term.IsTerminal(1):
-		return &adviceError{errors.New("cannot write an archive to a terminal"), "name a file with -o, or redirect stdout"}
+	case isTerminal(1):
+		return errTerminal
 	}
 	return saveTo(ctx, s, app.Stdout, format, images)
 }

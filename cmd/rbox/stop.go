@@ -26,7 +26,7 @@ type StopCmd struct {
 
 // Run stops each and prints what it was called by; one that does not run is no failure.
 func (c *StopCmd) Run(app *App) error {
-	names, err := runningOr(app, c.IDs, c.All)
+	names, err := runningOr(app, "stop", c.IDs, c.All)
 	if err != nil {
 		return err
 	}

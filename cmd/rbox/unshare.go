@@ -3,6 +3,8 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -35,7 +37,7 @@ func (c *UnshareCmd) Run(app *App) error {
 	}
 	path, err := exec.LookPath(words[0])
 	if err != nil {
-		return &container.Failure{Text: err.Error(), Status: 127}
+		return &container.Failure{Text: fmt.Sprintf("run %q: %v", words[0], reason(errors.Unwrap(err))), Status: 127}
 	}
 	cmd := outer.Command(path, words[1:]...)
 	cmd.Args[0] = words[0]
