@@ -40,7 +40,7 @@ docs: ## write what docs/commands has of the command line
 	@$(GO) test -count=1 -run '^TestPages$$' ./cmd/rbox -update
 
 fmt: ## gofmt everything
-	@gofmt -l -w cmd userns idmap rootfs slirp cgroupv2 tests
+	@gofmt -l -w cmd userns idmap rootfs cgroupv2 tests
 
 clean: ## delete what make built
 	rm -rf bin $(STAGEBIN) $(STAGEBIN).sum $(WHOLE) $(WHOLE).sum

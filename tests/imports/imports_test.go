@@ -15,11 +15,10 @@ import (
 // "Folders"): those named, or below a name that ends in "/...". A package that
 // is not listed may import none but its parents.
 var mayImport = map[string][]string{
-	"cmd/rbox":         {"userns/...", "userns", "idmap", "rootfs/...", "rootfs", "slirp/...", "slirp", "cgroupv2"},
+	"cmd/rbox":         {"userns/...", "userns", "idmap", "rootfs/...", "rootfs", "cgroupv2"},
 	"cmd/stage":        {"userns/...", "userns", "idmap", "rootfs", "cgroupv2"},
 	"userns":           {"idmap", "userns/wire"},
-	"userns/oci":       {"userns", "userns/container", "userns/stage", "userns/confine", "idmap", "rootfs", "slirp", "cgroupv2"},
-	"userns/container": {"userns", "userns/container/...", "userns/wire", "userns/stage", "userns/confine", "idmap", "rootfs", "rootfs/volume", "slirp", "cgroupv2"},
+	"userns/container": {"userns", "userns/container/...", "userns/wire", "userns/stage", "userns/confine", "idmap", "rootfs", "rootfs/volume", "cgroupv2"},
 	"userns/stage":     {"userns", "userns/confine", "idmap", "rootfs"}, // whose types a plan is made of
 	"rootfs/store":     {"rootfs", "rootfs/image", "rootfs/layer", "idmap"},
 	"rootfs/registry":  {"rootfs", "rootfs/image"},
@@ -31,10 +30,9 @@ var mayImport = map[string][]string{
 
 // onlyIn says which packages may import a module's packages.
 var onlyIn = map[string][]string{
-	"github.com/alecthomas/kong":                 {"cmd/"},
-	"github.com/rootless-containers/rootlesskit": {"idmap", "slirp"},
-	"github.com/moby/sys/mountinfo":              {"rootfs", "cgroupv2"},
-	"github.com/google/go-containerregistry":     {"rootfs/registry"},
+	"github.com/alecthomas/kong":             {"cmd/"},
+	"github.com/moby/sys/mountinfo":          {"rootfs", "cgroupv2"},
+	"github.com/google/go-containerregistry": {"rootfs/registry"},
 }
 
 func TestImportsGoOneWay(t *testing.T) {
