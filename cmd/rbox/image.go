@@ -2,6 +2,8 @@
 
 package main
 
+import "rbox/userns/container/events"
+
 // ImageCmd holds the commands about images under Docker's newer names.
 type ImageCmd struct {
 	Ls      ImagesCmd       `cmd:"" aliases:"list" help:"List images."`
@@ -26,4 +28,13 @@ type ImageInspectCmd struct {
 // Run prints a JSON list.
 func (c *ImageInspectCmd) Run(app *App) error {
 	return (&InspectCmd{Type: "image", Format: c.Format, Names: c.Images}).Run(app)
+}
+
+// recordImage records what was done to an image, by one of its names, or "".
+func (a *App) recordImage(action, id, name string) {
+	attributes := map[string]string{}
+	if name != "" {
+		attributes["name"] = name
+	}
+	a.record(events.Event{Type: "image", Action: action, ID: id, Attributes: attributes})
 }

@@ -1,17 +1,14 @@
-//go:build !front
-
 package main
 
 import "rbox/userns/container/events"
 
-// recordImage records what was done to an image, by one of its names, or "".
-func (a *App) recordImage(action, id, name string) {
-	attributes := map[string]string{}
-	if name != "" {
-		attributes["name"] = name
-	}
-	a.record(events.Event{Type: "image", Action: action, ID: id, Attributes: attributes})
+// recordVolume records what was done to a volume.
+func (a *App) recordVolume(action, name string) {
+	a.record(events.Event{Type: "volume", Action: action, ID: name, Attributes: map[string]string{"driver": localDriver}})
 }
+
+// localDriver is the only kind of volume there is.
+const localDriver = "local"
 
 // record adds to what rbox events shows. That it cannot is no reason for what
 // was done to fail.

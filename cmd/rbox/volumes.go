@@ -7,7 +7,6 @@ import (
 
 	"rbox/rootfs/volume"
 	"rbox/userns/container"
-	"rbox/userns/container/events"
 )
 
 // Volumes is where volumes are kept.
@@ -46,7 +45,7 @@ func (a *App) makeVolumes(all []volume.Volume) error {
 			return fmt.Errorf("volume %s: %w", v.Name, err)
 		}
 		if made {
-			a.volumeEvent("create", v.Name)
+			a.recordVolume("create", v.Name)
 		}
 		a.held = append(a.held, hold)
 	}
@@ -59,12 +58,4 @@ func (a *App) letVolumesGo() {
 		hold.Close()
 	}
 	a.held = nil
-}
-
-// volumeEvent records what happened to a volume; that this fails is no reason
-// to fail anything else.
-func (a *App) volumeEvent(action, name string) {
-	if home, err := a.Home(); err == nil {
-		events.Append(home.Dir, events.Event{Type: "volume", Action: action, ID: name, Attributes: map[string]string{"driver": "local"}})
-	}
 }
