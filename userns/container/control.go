@@ -132,12 +132,10 @@ func (m *monitor) answer(c *client, msg message, files []*os.File) {
 		}
 	}
 	var err error
-	if msg.Stop {
-		m.halt()
-	}
+	resting := msg.Stop && m.halt()
 	if msg.Signal != 0 {
 		err = m.signal(c, unix.Signal(msg.Signal))
-		if msg.Stop && err == errNotRunning { // it was resting
+		if resting && err == errNotRunning {
 			err = nil
 		}
 	}
@@ -214,18 +212,21 @@ func (m *monitor) release(c *client) {
 	}
 }
 
-// halt puts the restart policy to rest.
-func (m *monitor) halt() {
+// halt puts the restart policy to rest, and tells whether the container is
+// between two runs.
+func (m *monitor) halt() (resting bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	resting = m.state.Restarting
 	if m.state.Stopped {
-		return
+		return resting
 	}
 	m.state.Stopped = true
 	close(m.stop)
 	if !m.AutoRemove {
 		m.saveState()
 	}
+	return resting
 }
 
 // errNotRunning answers those who come too late.
