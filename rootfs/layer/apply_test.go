@@ -677,7 +677,7 @@ func TestApplyAlpine(t *testing.T) {
 	if !nstest.Enter(t) {
 		return
 	}
-	const name = "/work/shared/images/alpine-minirootfs-3.20.3-x86_64.tar.gz"
+	const name = "../../../shared/images/alpine-minirootfs-3.20.3-x86_64.tar.gz"
 	packed, err := os.ReadFile(name)
 	if err != nil {
 		t.Skip(err)

@@ -77,9 +77,10 @@ func (h *Home) readIndex() index {
 		return x
 	}
 	// As it is, since nothing changes it: a copy would cost as much as reading it.
-	text, ok := strings.CutPrefix(unsafe.String(unsafe.SliceData(b), len(b)), indexFormat)
+	text, known := strings.CutPrefix(unsafe.String(unsafe.SliceData(b), len(b)), indexFormat)
 	// The last line says that the file is whole.
-	if text, ok = strings.CutSuffix(text, "\nend\n"); !ok {
+	text, whole := strings.CutSuffix(text, "\nend\n")
+	if !known || !whole {
 		return x
 	}
 	x.mark, text, _ = strings.Cut(text, "\n")
