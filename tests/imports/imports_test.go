@@ -15,15 +15,18 @@ import (
 // "Folders"): those named, or below a name that ends in "/...". A package that
 // is not listed may import none but its parents.
 var mayImport = map[string][]string{
-	"cmd/rbox":         {"userns/...", "userns", "idmap", "rootfs/...", "rootfs", "cgroupv2"},
+	"cmd/rbox":         {"userns/...", "userns", "idmap", "rootfs/...", "rootfs", "cgroupv2", "slirp", "slirp/dns", "slirp/network"},
 	"cmd/stage":        {"userns/...", "userns", "idmap", "rootfs", "cgroupv2"},
+	"cmd/network":      {"slirp/process"},
 	"userns":           {"idmap", "userns/wire"},
-	"userns/container": {"userns", "userns/container/...", "userns/wire", "userns/stage", "userns/confine", "idmap", "rootfs", "rootfs/volume", "cgroupv2"},
+	"userns/container": {"userns", "userns/container/...", "userns/wire", "userns/stage", "userns/confine", "idmap", "rootfs", "rootfs/volume", "cgroupv2", "slirp"},
 	"userns/stage":     {"userns", "userns/confine", "idmap", "rootfs"}, // whose types a plan is made of
 	"rootfs/store":     {"rootfs", "rootfs/image", "rootfs/layer", "idmap"},
 	"rootfs/registry":  {"rootfs", "rootfs/image"},
 	"rootfs/layer":     {"rootfs", "rootfs/image", "rootfs/filecopy", "rootfs/layer/inflate"},
 	"rootfs/volume":    {"rootfs", "rootfs/filecopy"},
+
+	"slirp/process": {"slirp/link", "slirp/stack", "slirp/dns"}, // the network process: nothing else carries a network stack
 
 	"userns/container/events": {"userns/container/logfile"}, // which follows files
 }
@@ -33,6 +36,8 @@ var onlyIn = map[string][]string{
 	"github.com/alecthomas/kong":             {"cmd/"},
 	"github.com/moby/sys/mountinfo":          {"rootfs", "cgroupv2"},
 	"github.com/google/go-containerregistry": {"rootfs/registry"},
+	"github.com/vishvananda/netlink":         {"slirp/link"},
+	"gvisor.dev/gvisor":                      {"slirp/stack"},
 }
 
 func TestImportsGoOneWay(t *testing.T) {
