@@ -174,21 +174,25 @@ func readHanded(f *os.File, v any) error {
 // hears requests. The folder is ours alone; the container sees nothing of it.
 const controlName = "control"
 
-// listenControl makes the socket in dir, whose path may be longer than the 108
-// bytes of a socket's address (unix(7)).
+// listenControl makes the socket in dir. Who finds it can connect to it: it has
+// another name until it hears.
 func listenControl(dir string) (sock int, err error) {
-	return controlSocket(dir, func(sock int, a *unix.SockaddrUnix) error {
-		os.Remove(filepath.Join(dir, controlName)) // of a monitor that was killed
+	return controlSocket(dir, controlName+".new", func(sock int, a *unix.SockaddrUnix) error {
+		name := filepath.Join(dir, controlName)
+		os.Remove(name + ".new") // of a monitor that was killed
 		if err := unix.Bind(sock, a); err != nil {
 			return os.NewSyscallError("bind", err)
 		}
-		return os.NewSyscallError("listen", unix.Listen(sock, 128))
+		if err := unix.Listen(sock, 128); err != nil {
+			return os.NewSyscallError("listen", err)
+		}
+		return os.Rename(name+".new", name)
 	})
 }
 
 // dialControl connects to the socket in dir.
 func dialControl(dir string) (sock int, err error) {
-	return controlSocket(dir, func(sock int, a *unix.SockaddrUnix) error {
+	return controlSocket(dir, controlName, func(sock int, a *unix.SockaddrUnix) error {
 		for {
 			err := unix.Connect(sock, a)
 			if err != unix.EINTR && err != unix.EAGAIN {
@@ -198,7 +202,9 @@ func dialControl(dir string) (sock int, err error) {
 	})
 }
 
-func controlSocket(dir string, use func(int, *unix.SockaddrUnix) error) (sock int, err error) {
+// controlSocket makes a socket to be used with the path of name in dir, which
+// may be longer than the 108 bytes of a socket's address (unix(7)).
+func controlSocket(dir, name string, use func(int, *unix.SockaddrUnix) error) (sock int, err error) {
 	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, &os.PathError{Op: "open", Path: dir, Err: err}
@@ -208,7 +214,7 @@ func controlSocket(dir string, use func(int, *unix.SockaddrUnix) error) (sock in
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
-	if err := use(sock, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(fd) + "/" + controlName}); err != nil {
+	if err := use(sock, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(fd) + "/" + name}); err != nil {
 		unix.Close(sock)
 		return -1, err
 	}

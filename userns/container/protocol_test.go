@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -166,5 +167,33 @@ func TestLastWordsOfOneWhoDidNotListen(t *testing.T) {
 	}
 	if _, _, err := receive(pair[0]); err != io.EOF {
 		t.Errorf("then got %v, want the end", err)
+	}
+}
+
+// The socket has its name once it can be reached, as who waits for the file believes.
+func TestSocketHasItsNameOnceItListens(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, controlName)
+	for range 2000 {
+		made := make(chan int)
+		go func() {
+			sock, err := listenControl(dir)
+			if err != nil {
+				t.Error(err)
+			}
+			made <- sock
+		}()
+		for {
+			if _, err := os.Lstat(path); err == nil {
+				break
+			}
+		}
+		sock, err := dialControl(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unix.Close(sock)
+		unix.Close(<-made)
+		os.Remove(path)
 	}
 }

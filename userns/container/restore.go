@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,17 +13,21 @@ import (
 // restoreConfig has the monitor of the container in dir write config.json
 // again, if somebody deleted it while the container runs: what the file says,
 // and the lock on it, are needed to see the container. It tells whether the
-// file is there again.
+// file is there again, perhaps because another asked for it.
 func restoreConfig(dir string) bool {
-	if _, err := os.Lstat(filepath.Join(dir, "config.json")); !errors.Is(err, fs.ErrNotExist) {
-		return false
-	}
-	if !readState(dir).claims() {
-		return false
-	}
-	sock, err := dialControl(dir)
-	if err != nil {
-		return false
+	sock := -1
+	for begun := time.Now(); sock < 0; time.Sleep(dialPause) {
+		if _, err := os.Lstat(filepath.Join(dir, "config.json")); !errors.Is(err, fs.ErrNotExist) {
+			return err == nil
+		}
+		state := readState(dir)
+		if !state.claims() {
+			return false
+		}
+		var err error
+		if sock, err = dialControl(dir); err != nil && (!isGone(err) || !state.alive() || time.Since(begun) > listenTime) {
+			return false
+		}
 	}
 	defer unix.Close(sock)
 	if send(sock, message{Restore: true}) != nil {
@@ -32,6 +37,11 @@ func restoreConfig(dir string) bool {
 	closeFiles(files)
 	return err == nil && answer.Done
 }
+
+// listenTime is far more than a monitor takes from recording its container's
+// start until it listens. Only one that cannot be asked at all is waited for so
+// long, and no other command would reach that.
+const listenTime = time.Second
 
 // restoreConfig is the monitor's part.
 func (m *monitor) restoreConfig() error {
