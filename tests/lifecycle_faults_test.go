@@ -12,6 +12,11 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"rbox/tests/images"
+	"rbox/tests/registry"
 )
 
 // called lists the processes of the box that rbox started under a name.
@@ -58,6 +63,7 @@ var conditions = map[string]func(b *box) bool{
 	"a folder is there":     func(b *box) bool { return b.has("containers/*/*/" + anID) },
 	"the name is taken":     func(b *box) bool { return b.has("containers/*/names/box") },
 	"the state is recorded": func(b *box) bool { return b.has("containers/*/*/" + anID + "/state.json") },
+	"process 1 is there":    func(b *box) bool { return len(victims["the container"](b, nil)) > 0 },
 	"the monitor listens":   func(b *box) bool { return b.has("containers/*/*/" + anID + "/control") },
 	"it is being removed":   func(b *box) bool { return b.has("containers/*/passing/.old-*") },
 	"the name is free":      func(b *box) bool { return !b.has("containers/*/names/box") },
@@ -89,6 +95,7 @@ func (b *box) fault(args, condition, victim string, whose func(*box, *process) [
 	for _, pid := range pids {
 		syscall.Kill(pid, syscall.SIGKILL)
 	}
+	b.t.Logf("drawn: %s; %s; killed %s: %d processes", args, condition, victim, len(pids))
 	foreground := strings.HasPrefix(args, "run ") && !strings.Contains(args, " -d")
 	if victim != "the command" && victim != "all of rbox" { // it goes on: to its end, or to a container that runs
 		if !eventually(20*time.Second, func() bool {
@@ -191,8 +198,8 @@ func TestFaultsWhileMaking(t *testing.T) {
 			t.Parallel()
 			b := newBox(t, keeps)
 			b.faults(args+sleeps, nil,
-				[]string{"a folder is begun", "it has its lock", "a folder is there", "the name is taken", "the state is recorded", "the monitor listens"}[:map[bool]int{true: 4, false: 6}[args == "create"]],
-				[]string{"the command", "the monitor", "the keeper", "all of rbox"})
+				[]string{"a folder is begun", "it has its lock", "a folder is there", "the name is taken", "process 1 is there", "the state is recorded", "the monitor listens"}[:map[bool]int{true: 4, false: 7}[args == "create"]],
+				[]string{"the command", "the monitor", "the container", "the keeper", "all of rbox"})
 			if strings.Contains(args, "--rm") {
 				if left := b.must("volume", "ls", "-q"); left != "" {
 					t.Errorf("volumes are left: %s", left)
@@ -212,12 +219,12 @@ func TestFaultsOfCommands(t *testing.T) {
 		at     []string
 		whom   []string
 	}{
-		"start":      {"start box", []step{{"create" + sleeps, want{}}}, []string{"the state is recorded", "the monitor listens"}, []string{"the command", "the monitor", "the keeper", "all of rbox"}},
-		"start --rm": {"start box", []step{{"create --rm -v /data" + sleeps, want{}}}, []string{"the state is recorded", "the monitor listens"}, []string{"the command", "the monitor", "the keeper", "all of rbox"}},
+		"start":      {"start box", []step{{"create" + sleeps, want{}}}, []string{"process 1 is there", "the state is recorded", "the monitor listens"}, []string{"the command", "the monitor", "the container", "the keeper", "all of rbox"}},
+		"start --rm": {"start box", []step{{"create --rm -v /data" + sleeps, want{}}}, []string{"process 1 is there", "the state is recorded", "the monitor listens"}, []string{"the command", "the monitor", "the container", "the keeper", "all of rbox"}},
 		"rm -f":      {"rm -f box", running, []string{"the container is gone", "it is being removed", "the name is free"}, []string{"the command", "the monitor", "the keeper", "the remover", "all of rbox"}},
 		"rm":         {"rm box", []step{{"create" + sleeps, want{}}}, []string{"it is being removed", "the name is free"}, []string{"the command", "the remover", "the keeper", "all of rbox"}},
-		"stop":       {"stop -t 0 box", running, []string{"the container is gone"}, []string{"the command", "the monitor", "the container", "all of rbox"}},
-		"restart":    {"restart -t 0 box", running, []string{"the container is gone", "the monitor listens"}, []string{"the command", "the monitor", "the container", "all of rbox"}},
+		"stop":       {"stop -t 0 box", running, []string{"the container is gone"}, []string{"the command", "the monitor", "the container", "the keeper", "all of rbox"}},
+		"restart":    {"restart -t 0 box", running, []string{"the container is gone", "the monitor listens"}, []string{"the command", "the monitor", "the container", "the keeper", "all of rbox"}},
 		"exec":       {"exec box sleep 1000", running, []string{"a program was added"}, []string{"the command", "the monitor", "the container", "the keeper", "all of rbox"}},
 		"rename":     {"rename box other", running, nil, []string{"the command", "the monitor"}},
 	} {
@@ -483,11 +490,15 @@ func TestFaultsFullDisk(t *testing.T) {
 	}
 }
 
-// Many commands of all kinds at once: none fails that should not, none hangs,
+// 200 commands of all kinds at once: none fails that should not, none hangs,
 // and nothing is left.
 func TestManyLifecyclesAtOnce(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, keeps)
+	r := newRegistry(t, registry.Options{})
+	for i := range 5 { // they share a layer
+		push(t, r, fmt.Sprint("pulled", i), alpineImage(t, v1.Config{}, layer(t, images.Entry{Name: "number", Data: strconv.Itoa(i)})))
+	}
 	b.must("run", "-d", "--name", "steady", "alpine", "sh", "-c", "while :; do echo line; sleep 0.1; done")
 	monitor := b.monitor("steady")
 	var all []*process
@@ -495,16 +506,14 @@ func TestManyLifecyclesAtOnce(t *testing.T) {
 		name := fmt.Sprint("box", i/10)
 		line := []string{
 			"run --rm alpine echo works", "run -d --name " + name + " alpine sleep 1000", "exec steady echo works", "ps -a",
-			"logs -n 5 steady", "run -d --rm alpine sleep 0.2", "import " + run.alpine + " copy" + strconv.Itoa(i%3), "rm -f " + name, "images", "inspect steady",
+			"logs -n 5 steady", "run -d --rm alpine sleep 0.2", "pull -q " + r.Ref("pulled"+strconv.Itoa(i/10%5)), "rm -f " + name,
+			"run --rm " + r.Ref("pulled"+strconv.Itoa(i/10%5)) + " cat /number", "import " + run.alpine + " copy" + strconv.Itoa(i%3),
 		}[i%10]
 		all = append(all, b.start(call{args: words(line), limit: 2 * time.Minute}))
-		if i%40 == 39 { // no more than the machine can carry
-			for _, p := range all {
-				if got := p.wait(); got.status != 0 {
-					t.Errorf("%s: %v", p.name, got)
-				}
-			}
-			all = nil
+	}
+	for _, p := range all {
+		if got := p.wait(); got.status != 0 {
+			t.Errorf("%s: %v", p.name, got)
 		}
 	}
 	if lie := b.lies(); lie != "" {
