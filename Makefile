@@ -6,6 +6,10 @@ VERSION ?= $(or $(shell git describe --tags --always 2>/dev/null),dev)
 # The small second executable, which rbox embeds (go:embed needs it first).
 STAGEBIN := cmd/rbox/stagebin/stage
 
+# The third, larger one: the network process. The small bin/rbox needs to know its
+# hash only.
+NETWORKBIN := cmd/rbox/networkbin/network
+
 # The whole of rbox, which the small bin/rbox embeds and becomes (cmd/rbox/front.go).
 WHOLE := cmd/rbox/whole/rbox
 
@@ -20,6 +24,8 @@ all: build
 build: ## bin/rbox
 	@$(GO) build -trimpath -ldflags '-s -w' -o $(STAGEBIN) ./cmd/stage
 	@sha256sum <$(STAGEBIN) | cut -c -64 >$(STAGEBIN).sum
+	@$(GO) build -trimpath -ldflags '-s -w' -o $(NETWORKBIN) ./cmd/network
+	@sha256sum <$(NETWORKBIN) | cut -c -64 >$(dir $(STAGEBIN))network.sum
 	@$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(WHOLE) ./cmd/rbox
 	@sha256sum <$(WHOLE) | cut -c -64 >$(WHOLE).sum
 	@$(GO) build -trimpath -ldflags '$(LDFLAGS)' -tags front -o bin/rbox ./cmd/rbox
@@ -40,10 +46,10 @@ docs: ## write what docs/commands has of the command line
 	@$(GO) test -count=1 -run '^TestPages$$' ./cmd/rbox -update
 
 fmt: ## gofmt everything
-	@gofmt -l -w cmd userns idmap rootfs cgroupv2 tests
+	@gofmt -l -w cmd userns idmap rootfs slirp cgroupv2 tests
 
 clean: ## delete what make built
-	rm -rf bin $(STAGEBIN) $(STAGEBIN).sum $(WHOLE) $(WHOLE).sum
+	rm -rf bin $(STAGEBIN) $(dir $(STAGEBIN))*.sum $(NETWORKBIN) $(WHOLE) $(WHOLE).sum
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

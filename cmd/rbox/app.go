@@ -172,8 +172,9 @@ func ours(dir string) bool {
 		st.Uid == uint32(os.Geteuid()) && st.Mode&0o022 == 0
 }
 
-// stageFiles holds the stage executable and its hash. make puts them there
-// before it builds rbox; without them rbox builds too, but runs nothing.
+// stageFiles holds the stage executable, and the hashes of that and of the
+// network process. make puts them there before it builds rbox; without them rbox
+// builds too, but runs nothing.
 //
 //go:embed stagebin
 var stageFiles embed.FS
@@ -181,32 +182,53 @@ var stageFiles embed.FS
 // Stage returns the path of the stage executable, written out if it is not
 // there yet.
 func (a *App) Stage() (string, error) {
-	return a.carried(stageFiles, "stagebin/stage", "rbox-stage")
+	return a.carried(stageFiles, "stagebin/stage.sum", stageFiles, "stagebin/stage", "rbox-stage")
 }
+
+// networkSum is the file of stageFiles with the hash of the network process,
+// which is written out as networkExe.
+const (
+	networkSum  = "stagebin/network.sum"
+	networkExe = "rbox-network"
+)
 
 // carried returns a path of the executable file that rbox carries in files,
 // written out as name if it is not there yet, in a folder that has the hash of
-// the file, so that versions do not mix. Where the data directory allows no
+// the file, which is in the file sum of sums, so that versions do not mix. Where the data directory allows no
 // execution it stays in memory.
-func (a *App) carried(files embed.FS, file, name string) (string, error) {
-	hash, err := files.ReadFile(file + ".sum")
-	if err != nil || len(hash) < 32 {
-		return "", fmt.Errorf("rbox was built without %s: build it with make", file)
+func (a *App) carried(sums embed.FS, sum string, files embed.FS, file, name string) (string, error) {
+	path, err := a.carriedPath(sums, sum, name)
+	if err != nil {
+		return "", err
 	}
 	if noexec(a.Root) {
 		return a.inMemory(files, file)
 	}
-	dir := filepath.Join(a.Root, "stage", string(hash[:32]))
-	path := filepath.Join(dir, name)
-	var st unix.Stat_t
-	if unix.Stat(path, &st) == nil && st.Size == size(files, file) &&
-		st.Uid == uint32(os.Geteuid()) && st.Mode&0o777 == 0o500 {
+	if length := writtenOut(path); length >= 0 && length == size(files, file) {
 		return path, nil
 	}
 	if err := a.writeOut(files, file, path); err != nil {
 		return "", err
 	}
 	return path, nil
+}
+
+// carriedPath is where the executable name lies, whose hash is in the file sum of sums.
+func (a *App) carriedPath(sums embed.FS, sum, name string) (string, error) {
+	hash, err := sums.ReadFile(sum)
+	if err != nil || len(hash) < 32 {
+		return "", fmt.Errorf("rbox was built without %s: build it with make", name)
+	}
+	return filepath.Join(a.Root, "stage", string(hash[:32]), name), nil
+}
+
+// writtenOut is the length of an executable that writeOut made, -1 without one.
+func writtenOut(path string) int64 {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) == nil && st.Uid == uint32(os.Geteuid()) && st.Mode&0o777 == 0o500 {
+		return st.Size
+	}
+	return -1
 }
 
 // size is the length of a carried file in bytes, -1 without one.
@@ -230,7 +252,10 @@ func (a *App) inMemory(files embed.FS, file string) (string, error) {
 		if err != nil {
 			return "", &adviceError{fmt.Errorf("%s is mounted noexec, and %w", a.Root, err), "export RBOX_ROOT=/a/directory/without/noexec"}
 		}
-		a.memory = map[string]*os.File{file: f}
+		if a.memory == nil {
+			a.memory = map[string]*os.File{}
+		}
+		a.memory[file] = f
 	}
 	return fmt.Sprintf("/proc/self/fd/%d", a.memory[file].Fd()), nil
 }

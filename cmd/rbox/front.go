@@ -49,7 +49,7 @@ func main() {
 
 // becomeWhole replaces this process by the whole program. It returns only with an error.
 func (a *App) becomeWhole() error {
-	path, err := a.carried(wholeFiles, "whole/rbox", "rbox")
+	path, err := a.carried(wholeFiles, "whole/rbox.sum", wholeFiles, "whole/rbox", "rbox")
 	if err != nil {
 		// There is a use for commands where nothing can be written.
 		if path, err = a.inMemory(wholeFiles, "whole/rbox"); err != nil {
@@ -63,6 +63,19 @@ func (a *App) becomeWhole() error {
 		return fmt.Errorf("run %s: %w", path, err)
 	}
 	return nil
+}
+
+// networkProgram opens the network process's executable, which the whole carries
+// and has written out if it has ever run a container that needs it.
+func (a *App) networkProgram() (*os.File, error) {
+	path, err := a.carriedPath(stageFiles, networkSum, networkExe)
+	if err != nil {
+		return nil, err
+	}
+	if noexec(a.Root) || writtenOut(path) < 0 {
+		return nil, errBeyond
+	}
+	return os.Open(path)
 }
 
 // pullRequest is the whole's.

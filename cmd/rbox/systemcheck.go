@@ -153,9 +153,10 @@ func (a *App) checkStage(_ context.Context, found func(store.Finding)) error {
 		return err
 	}
 	used := runningExecutables()
-	own, err := stageFiles.ReadFile("stagebin/stage.sum")
-	if err == nil && len(own) >= 32 {
-		used[filepath.Join(dir, string(own[:32]))] = true
+	for _, sum := range []string{"stagebin/stage.sum", networkSum} {
+		if own, err := stageFiles.ReadFile(sum); err == nil && len(own) >= 32 {
+			used[filepath.Join(dir, string(own[:32]))] = true
+		}
 	}
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())

@@ -1,0 +1,21 @@
+// Command network is the third executable that rbox carries: the process at the
+// host's end of a container's network. It alone links a network stack, which
+// makes it too large for what starts with every container.
+
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"rbox/slirp/process"
+)
+
+func main() {
+	if err := process.Main(); err != nil {
+		fmt.Fprintln(os.Stderr, "rbox-network:", err)
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,107 @@
+// Package process is the network process: it is started by a container's monitor,
+// as root of the outer user namespace and in the host's network namespace, and is
+// the far end of the container's link for as long as the monitor's connection is open.
+package process
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"rbox/slirp"
+)
+
+// connection is the descriptor of the monitor's socket.
+const connection = 3
+
+// Main serves the one endpoint of a private network.
+func Main() error {
+	hide()
+	var request slirp.Request
+	fds, err := slirp.Receive(connection, &request)
+	if errors.Is(err, io.EOF) {
+		return nil // the container did not come to be
+	}
+	if err != nil {
+		return err
+	}
+	if len(fds) != 1 {
+		return errors.New("the request came without its network namespace")
+	}
+	served, err := serve(fds[0], request)
+	if err == nil {
+		err = dropCapabilities()
+	}
+	if err != nil {
+		return slirp.Send(connection, slirp.Reply{Failed: failure(err)})
+	}
+	unix.Close(fds[0]) // the namespace ends with the container
+	if err := slirp.Send(connection, served.reply); err != nil {
+		return nil
+	}
+	select {
+	case <-closed(connection):
+	case <-served.down:
+	}
+	return nil
+}
+
+// hide keeps processes of the container, which may be the same user, from
+// looking into this one, and gives it a name in lists of processes: it is
+// started by its descriptor.
+func hide() {
+	unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	name := []byte("rbox-network\x00")
+	unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0)
+	unix.CloseOnExec(connection)
+}
+
+// closed is closed once the other side of sock is.
+func closed(sock int) <-chan struct{} {
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		for {
+			var ignored struct{}
+			fds, err := slirp.Receive(sock, &ignored)
+			if err != nil {
+				return
+			}
+			for _, fd := range fds {
+				unix.Close(fd)
+			}
+		}
+	}()
+	return gone
+}
+
+// failure is err as it goes to the monitor.
+func failure(err error) *slirp.Failure {
+	f := &slirp.Failure{Text: err.Error()}
+	var hinted interface{ Hint() string }
+	if errors.As(err, &hinted) {
+		f.Hint = hinted.Hint()
+	}
+	return f
+}
+
+// dropCapabilities gives up, for all threads and for ever, what the process has
+// as root of the outer user namespace: from here on it handles what comes from
+// the container and from the network.
+func dropCapabilities() error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var none [2]unix.CapUserData // 64 capabilities in two halves (capget(2))
+	if _, _, errno := syscall.AllThreadsSyscall(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); errno != 0 {
+		return fmt.Errorf("give up privileges: %w", os.NewSyscallError("prctl", errno))
+	}
+	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&none)), 0)
+	if errno != 0 {
+		return fmt.Errorf("give up capabilities: %w", os.NewSyscallError("capset", errno))
+	}
+	return nil
+}

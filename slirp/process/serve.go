@@ -1,0 +1,123 @@
+package process
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+
+	"rbox/slirp"
+	"rbox/slirp/link"
+	"rbox/slirp/stack"
+)
+
+// served is an endpoint that works.
+type served struct {
+	reply slirp.Reply
+	down  <-chan struct{} // closed when it no longer does
+}
+
+// drivers connect a network namespace, the best first.
+var drivers = []struct {
+	name  string
+	serve func(netns int, r slirp.Request) (*served, error)
+}{
+	{"embedded", serveEmbedded},
+}
+
+// serve connects the network namespace netns as r asks, by the driver that it
+// names, else by the first that works.
+func serve(netns int, r slirp.Request) (*served, error) {
+	var skipped error
+	for _, d := range drivers {
+		if r.Plan.Driver != "" && r.Plan.Driver != d.name {
+			continue
+		}
+		s, err := d.serve(netns, r)
+		if err == nil {
+			s.reply.Driver = d.name
+			return s, nil
+		}
+		if skipped == nil {
+			skipped = err
+		}
+	}
+	if skipped == nil {
+		return nil, &DriverError{r.Plan.Driver}
+	}
+	return nil, skipped
+}
+
+// A DriverError reports a driver that there is not.
+type DriverError struct{ Name string }
+
+func (e *DriverError) Error() string { return fmt.Sprintf("there is no network driver %q", e.Name) }
+
+// Hint lists those there are.
+func (e *DriverError) Hint() string {
+	text := "the drivers are"
+	for _, d := range drivers {
+		text += " " + d.name
+	}
+	return text
+}
+
+// serveEmbedded connects netns by the embedded stack.
+func serveEmbedded(netns int, r slirp.Request) (*served, error) {
+	config, err := linkConfig(r)
+	if err != nil {
+		return nil, err
+	}
+	l, err := link.Make(netns, r.Plan.Link, config)
+	if err != nil {
+		return nil, err
+	}
+	ready := r.Endpoint
+	ready.MAC = l.MAC.String()
+	var notices []string
+	if l.Without6 != nil {
+		ready.IP6 = netip.Addr{}
+		notices = append(notices, l.Without6.Error())
+	}
+	g, err := newGateway(r.Plan)
+	if err != nil {
+		return nil, err
+	}
+	kind := stack.Tap
+	if l.Kind == "veth" {
+		kind = stack.Packet
+	}
+	if err := g.stack.Attach(l.FD, kind); err != nil {
+		return nil, fmt.Errorf("serve the %s: %w", l.Kind, err)
+	}
+	if ready.Ports, err = g.publish(ready); err != nil {
+		return nil, err
+	}
+	return &served{reply: slirp.Reply{Ready: &ready, Link: l.Kind, Notices: notices}, down: g.stack.Down()}, nil
+}
+
+// linkConfig is the container's end of a link to the embedded stack.
+func linkConfig(r slirp.Request) (c link.Config, err error) {
+	p, e := &r.Plan, &r.Endpoint
+	c = link.Config{Name: e.Interface, MTU: p.MTU}
+	if c.MTU == 0 {
+		c.MTU = stack.MaxMTU
+	}
+	if e.MAC != "" {
+		if c.MAC, err = net.ParseMAC(e.MAC); err != nil {
+			return c, err
+		}
+	}
+	for _, a := range []struct {
+		ip, gateway netip.Addr
+		subnet      netip.Prefix
+	}{{e.IP, p.Gateway, p.Subnet}, {e.IP6, p.Gateway6, p.Subnet6}} {
+		if !a.ip.IsValid() {
+			continue
+		}
+		c.Addresses = append(c.Addresses, netip.PrefixFrom(a.ip, a.subnet.Bits()))
+		if a.gateway.IsValid() {
+			c.Gateways = append(c.Gateways, a.gateway)
+		}
+	}
+	return c, nil
+}
