@@ -15,6 +15,9 @@ type Plan struct {
 	Gateway, Gateway6 netip.Addr
 	DNS, DNS6         netip.Addr
 
+	Range, Range6 netip.Prefix // where addresses are chosen; zero: the subnet
+
+	IPv4Only     bool
 	Internal     bool // no way out
 	HostLoopback bool // the gateway's address means the host's loopback
 
@@ -47,7 +50,7 @@ type Port struct {
 // Request asks the network process for an endpoint. The descriptor of the container's
 // network namespace comes with it.
 type Request struct {
-	Plan     Plan
+	Plan     Plan `json:"Network"`
 	Endpoint Endpoint
 }
 

@@ -17,9 +17,9 @@ import (
 
 // Brief lists the containers of this host, newest first, as List does, but
 // reads only what a listing shows: of Config the ID, Name, Image, ImageID,
-// Created, Labels, Entrypoint, Command, AutoRemove, Volumes and
-// Options.Network; of State.Health the Status. Without all, those that do not
-// run are left out.
+// Created, Labels, Entrypoint, Command, AutoRemove, Volumes, Options.Network
+// and Options.Exposed; of State.Health the Status, of State.Wanted the names.
+// Without all, those that do not run are left out.
 func (h *Home) Brief(all bool) ([]*Info, error) {
 	b := briefing{home: h, all: all}
 	for _, sub := range []string{kept, passing} {

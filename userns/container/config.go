@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rbox/slirp"
 	"rbox/userns/stage"
 )
 
@@ -42,8 +43,11 @@ type Config struct {
 	Restart     RestartPolicy `json:",omitzero"`
 	Health      *Healthcheck  `json:",omitempty"`
 	Volumes     []VolumeUse   `json:",omitempty"`
-	Options     Options       `json:",omitzero"`
-	Plan        stage.Plan
+	// Networks are what was asked for, the first with the ports; none with
+	// namespaces that are shared, or with a loopback interface alone.
+	Networks []slirp.Request `json:",omitempty"`
+	Options  Options         `json:",omitzero"`
+	Plan     stage.Plan
 }
 
 // LogConfig says what becomes of the container's output.
@@ -78,16 +82,21 @@ type VolumeUse struct {
 
 // Options are what the user asked for where the plan alone does not tell.
 type Options struct {
-	Network string   `json:",omitempty"`
+	Network string   `json:",omitempty"` // "none", "host", "private", "container:ID", "ns:PATH" or names, with commas
 	Userns  string   `json:",omitempty"`
 	Pid     string   `json:",omitempty"`
 	Ipc     string   `json:",omitempty"`
 	Uts     string   `json:",omitempty"`
 	AddHost []string `json:",omitempty"`
 	DNS     []string `json:",omitempty"`
-	Binds   []string `json:",omitempty"` // -v as given
-	Args    []string `json:",omitempty"` // the command line that made it, after the program's name
-	Dir     string   `json:",omitempty"` // where that was given
+	Search  []string `json:",omitempty"` // --dns-search
+	DNSOpts []string `json:",omitempty"` // --dns-option
+	Exposed []string `json:",omitempty"` // ports that the image and --expose name, as 80/tcp
+	// PublishAll gives each of them a port of the host.
+	PublishAll bool     `json:",omitempty"`
+	Binds      []string `json:",omitempty"` // -v as given
+	Args       []string `json:",omitempty"` // the command line that made it, after the program's name
+	Dir        string   `json:",omitempty"` // where that was given
 }
 
 // State is what became of it: its folder's state.json, written by whoever
@@ -108,6 +117,11 @@ type State struct {
 	Restarts   int     `json:",omitempty"` // times that the restart policy has started it
 	Stopped    bool    `json:",omitempty"` // by the user: the restart policy rests
 	Health     *Health `json:",omitempty"`
+
+	Networks []Attachment `json:",omitempty"` // that it is on while it runs
+	// Wanted is what connecting and disconnecting made of Config.Networks, nil
+	// while that holds.
+	Wanted *[]slirp.Request `json:",omitempty"`
 }
 
 // Health is what the health checks found.
@@ -189,6 +203,14 @@ func (s State) appendJSON(b []byte) []byte {
 	if s.Health != nil {
 		if text, err := json.Marshal(s.Health); err == nil {
 			b = append(append(b, `,"Health":`...), text...)
+		}
+	}
+	if len(s.Networks) > 0 {
+		b = appendAttachments(append(b, `,"Networks":`...), s.Networks)
+	}
+	if s.Wanted != nil {
+		if text, err := json.Marshal(s.Wanted); err == nil {
+			b = append(append(b, `,"Wanted":`...), text...)
 		}
 	}
 	return append(b, '}')

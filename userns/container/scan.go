@@ -36,9 +36,12 @@ func scanConfig(text string, c *Config) bool {
 			c.Volumes = scanVolumes(&j)
 		case "Options":
 			j.object(func(key string) {
-				if key == "Network" {
+				switch key {
+				case "Network":
 					c.Options.Network = j.text()
-				} else {
+				case "Exposed":
+					c.Options.Exposed = j.texts()
+				default:
 					j.skip()
 				}
 			})
@@ -58,7 +61,10 @@ func scanConfig(text string, c *Config) bool {
 
 // headOf is the shortest text of which scanConfig makes c, one line.
 func headOf(c *Config) string {
-	type options struct{ Network string }
+	type options struct {
+		Network string
+		Exposed []string `json:",omitempty"`
+	}
 	b, err := json.Marshal(struct {
 		ID, Name, Image, ImageID string
 		Created                  time.Time
@@ -67,7 +73,7 @@ func headOf(c *Config) string {
 		AutoRemove               bool              `json:",omitempty"`
 		Volumes                  []VolumeUse       `json:",omitempty"`
 		Options                  options
-	}{c.ID, c.Name, c.Image, c.ImageID, c.Created, c.Labels, c.Entrypoint, c.Command, c.AutoRemove, c.Volumes, options{c.Options.Network}})
+	}{c.ID, c.Name, c.Image, c.ImageID, c.Created, c.Labels, c.Entrypoint, c.Command, c.AutoRemove, c.Volumes, options{c.Options.Network, c.Options.Exposed}})
 	if err != nil {
 		return ""
 	}
@@ -141,6 +147,10 @@ func scanState(text string, s *State) bool {
 			s.Restarting = j.word() == "true"
 		case "Health":
 			s.Health = scanHealth(&j)
+		case "Networks":
+			s.Networks = scanAttachments(&j)
+		case "Wanted":
+			s.Wanted = scanWanted(&j)
 		default:
 			j.skip()
 		}

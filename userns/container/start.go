@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -23,6 +24,9 @@ func (m *monitor) start(account stage.Account, heard func(*client) error) error 
 		return err
 	}
 	if err := m.unshareTime(); err != nil {
+		return err
+	}
+	if err := m.enterNetwork(); err != nil {
 		return err
 	}
 	streams, err := m.programStreams()
@@ -158,6 +162,28 @@ func (m *monitor) unshareTime() error {
 		line := fmt.Sprintf("%s %d 0\n", clock, seconds)
 		if err := os.WriteFile("/proc/self/timens_offsets", []byte(line), 0); err != nil {
 			return fmt.Errorf("set the offset of the %s clock to %d s: %w", clock, seconds, err)
+		}
+	}
+	return nil
+}
+
+// enterNetwork takes the monitor to the network namespace that the plan names,
+// and with it all that it clones: only from outside the container's own user
+// namespace is there a way in.
+func (m *monitor) enterNetwork() error {
+	path := m.Plan.Namespaces.NetworkPath
+	if path == "" {
+		return nil
+	}
+	ns, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("enter a network namespace: %w", err)
+	}
+	defer ns.Close()
+	if _, _, errno := syscall.AllThreadsSyscall(unix.SYS_SETNS, ns.Fd(), unix.CLONE_NEWNET, 0); errno != 0 {
+		return &Failure{
+			Text:   fmt.Sprintf("enter the network namespace %s: %v", path, errno),
+			Advice: "only one that was made below rbox's user namespace can be entered, as by: rbox unshare unshare -n sleep 1000", Status: 125,
 		}
 	}
 	return nil

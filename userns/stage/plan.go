@@ -57,10 +57,11 @@ type Namespaces struct {
 	UIDs, GIDs []idmap.Mapping
 	Single     bool // one id alone: the container is told that chown worked
 	// JoinUser is a process whose user namespace the container shares, and the
-	// namespaces of the kinds Joined ("pid", "ipc", "uts"); 0: none.
+	// namespaces of the kinds Joined ("net", "pid", "ipc", "uts"); 0: none.
 	JoinUser    int
 	Joined      []string
 	HostNetwork bool
+	NetworkPath string // file of a network namespace that it shares; "": none
 	HostPID     bool
 	HostIPC     bool
 	HostUTS     bool
@@ -71,7 +72,7 @@ type Namespaces struct {
 // Own tells whether the container has a namespace of its own of that kind, as
 // in /proc/PID/ns.
 func (n *Namespaces) Own(kind string) bool {
-	host := kind == "net" && n.HostNetwork || kind == "pid" && n.HostPID || kind == "ipc" && n.HostIPC || kind == "uts" && n.HostUTS
+	host := kind == "net" && (n.HostNetwork || n.NetworkPath != "") || kind == "pid" && n.HostPID || kind == "ipc" && n.HostIPC || kind == "uts" && n.HostUTS
 	return !host && !slices.Contains(n.Joined, kind)
 }
 

@@ -125,7 +125,7 @@ func (p *Plan) configure(c *userns.Program) {
 	if p.Hostname != "" && p.Namespaces.Own("uts") {
 		c.Call("set the host name", unix.SYS_SETHOSTNAME, c.Str(p.Hostname), len(p.Hostname))
 	}
-	if !p.Namespaces.HostNetwork {
+	if p.Namespaces.Own("net") {
 		c.Call("socket", unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0).Save(regFile)
 		c.Call("bring the loopback interface up", unix.SYS_IOCTL, regFile, unix.SIOCSIFFLAGS, userns.Ref(c, loopbackUp()))
 		c.Call("close", unix.SYS_CLOSE, regFile)

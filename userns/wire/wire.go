@@ -4,15 +4,17 @@
 //
 // A value is written as its parts in order: integers as varints, a bool as one
 // byte, text and lists after their length, a pointer after a byte that tells
-// whether it is nil, a map as its keys and values. Fields that are not exported
-// and the methods of types play no part.
+// whether it is nil, a map as its keys and values, an address of netip as its
+// bytes. Fields that are not exported and the methods of other types play no part.
 package wire
 
 import (
+	"encoding"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"net/netip"
 	"reflect"
 	"slices"
 )
@@ -46,6 +48,10 @@ func appendValue(b []byte, v reflect.Value) []byte {
 	case reflect.Array:
 		return appendElems(b, v)
 	case reflect.Struct:
+		if isAddress(v.Type()) {
+			raw, _ := v.Interface().(encoding.BinaryMarshaler).MarshalBinary() // never fails
+			return append(binary.AppendUvarint(b, uint64(len(raw))), raw...)
+		}
 		for i := range v.NumField() {
 			if v.Type().Field(i).IsExported() {
 				b = appendValue(b, v.Field(i))
@@ -65,6 +71,11 @@ func appendValue(b []byte, v reflect.Value) []byte {
 		return b
 	}
 	panic("wire: cannot pass a " + v.Type().String())
+}
+
+// isAddress tells whether t, whose fields are hidden, is one of netip's types.
+func isAddress(t reflect.Type) bool {
+	return t == reflect.TypeFor[netip.Addr]() || t == reflect.TypeFor[netip.Prefix]()
 }
 
 func appendElems(b []byte, v reflect.Value) []byte {
@@ -118,6 +129,9 @@ func (r *reader) value(v reflect.Value) error {
 	case reflect.Array:
 		return r.elems(v)
 	case reflect.Struct:
+		if isAddress(v.Type()) {
+			return r.address(v)
+		}
 		for i := range v.NumField() {
 			if !v.Type().Field(i).IsExported() {
 				continue
@@ -158,6 +172,14 @@ func (r *reader) bytes() ([]byte, error) {
 	b := r.b[:n]
 	r.b = r.b[n:]
 	return b, nil
+}
+
+func (r *reader) address(v reflect.Value) error {
+	b, err := r.bytes()
+	if err == nil && v.Addr().Interface().(encoding.BinaryUnmarshaler).UnmarshalBinary(b) != nil {
+		err = ErrShort
+	}
+	return err
 }
 
 func (r *reader) slice(v reflect.Value) error {

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"errors"
+	"net/netip"
 	"reflect"
 	"testing"
 )
@@ -25,6 +26,8 @@ type sample struct {
 	Ptr    *inner
 	Nil    *inner
 	Map    map[string]int64
+	Addr   netip.Addr
+	Nets   []netip.Prefix
 	hidden int
 }
 
@@ -32,7 +35,8 @@ func full() sample {
 	return sample{
 		On: true, Small: 255, Big: 1<<64 - 1, Less: -5, Text: "a\x00é", Raw: []byte{0, 1}, List: []string{"x", ""},
 		Pairs: [][2]string{{"k", "v"}}, Sub: inner{"s", 1}, Subs: []inner{{"t", -1}, {}}, Ptr: &inner{"p", 1 << 62},
-		Map: map[string]int64{"one": 1, "minus": -1},
+		Map:  map[string]int64{"one": 1, "minus": -1},
+		Addr: netip.MustParseAddr("fe80::1%eth0"), Nets: []netip.Prefix{netip.MustParsePrefix("10.0.2.0/24"), {}},
 	}
 }
 

@@ -1,0 +1,217 @@
+package container
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"rbox/slirp"
+)
+
+// Private is what a network is called that is one container's alone.
+const Private = "private"
+
+// An Attachment is a network that a container is on, with all that was chosen.
+type Attachment struct {
+	Network string // Private, or its name
+	Driver  string `json:",omitempty"`
+	Link    string `json:",omitempty"`
+
+	slirp.Endpoint
+
+	Gateway  netip.Addr
+	Gateway6 netip.Addr
+	Bits     int `json:",omitempty"` // length of IP's prefix
+	Bits6    int `json:",omitempty"`
+}
+
+// Networks are those that the container is to be on, when it starts and while
+// it runs.
+func (i Info) Networks() []slirp.Request {
+	if i.State.Wanted != nil {
+		return *i.State.Wanted
+	}
+	return i.Config.Networks
+}
+
+// NetworkNames are what the container's networks are called: those that it is
+// on or, while it does not run, that it is to be on. "host", "none" and others
+// that are no networks are called by their modes.
+func (i Info) NetworkNames() (names []string) {
+	switch {
+	case i.Running && len(i.State.Networks) > 0:
+		for _, a := range i.State.Networks {
+			names = append(names, a.Network)
+		}
+	case i.State.Wanted != nil:
+		for _, r := range *i.State.Wanted {
+			names = append(names, RequestName(r))
+		}
+	case i.Config.Options.Network != "":
+		return strings.Split(i.Config.Options.Network, ",")
+	case i.Config.Plan.Namespaces.HostNetwork:
+		return []string{"host"}
+	}
+	if len(names) == 0 {
+		return []string{"none"}
+	}
+	return names
+}
+
+// RequestName is what the network that r asks for is called.
+func RequestName(r slirp.Request) string {
+	if r.Plan.Name == "" {
+		return Private
+	}
+	return r.Plan.Name
+}
+
+// appendAttachments is json.Marshal for them; see appendJSON.
+func appendAttachments(b []byte, list []Attachment) []byte {
+	b = append(b, '[')
+	for i, a := range list {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendString(append(b, `{"Network":`...), a.Network)
+		for _, field := range []struct{ name, text string }{
+			{"Driver", a.Driver}, {"Link", a.Link}, {"Container", a.Container}, {"Interface", a.Interface}, {"MAC", a.MAC},
+			{"IP", addrText(a.IP)}, {"IP6", addrText(a.IP6)}, {"Gateway", addrText(a.Gateway)}, {"Gateway6", addrText(a.Gateway6)},
+		} {
+			if field.text != "" {
+				b = appendString(append(append(append(b, `,"`...), field.name...), `":`...), field.text)
+			}
+		}
+		b = strconv.AppendInt(append(b, `,"Bits":`...), int64(a.Bits), 10)
+		b = strconv.AppendInt(append(b, `,"Bits6":`...), int64(a.Bits6), 10)
+		if len(a.Names) > 0 {
+			b = append(b, `,"Names":`...)
+			for i, name := range a.Names {
+				b = appendString(append(b, "[,"[min(i, 1)]), name)
+			}
+			b = append(b, ']')
+		}
+		if len(a.Ports) > 0 {
+			b = append(b, `,"Ports":`...)
+			for i, p := range a.Ports {
+				b = appendString(append(append(b, "[,"[min(i, 1)]), `{"HostIP":`...), addrText(p.HostIP))
+				b = strconv.AppendUint(append(b, `,"HostPort":`...), uint64(p.HostPort), 10)
+				b = strconv.AppendUint(append(b, `,"ContainerPort":`...), uint64(p.ContainerPort), 10)
+				b = append(appendString(append(b, `,"Protocol":`...), p.Protocol), '}')
+			}
+			b = append(b, ']')
+		}
+		b = append(b, '}')
+	}
+	return append(b, ']')
+}
+
+// addrText is a as encoding/json has it: "" for none.
+func addrText(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
+// scanAttachments is json.Unmarshal for them.
+func scanAttachments(j *scanner) (list []Attachment) {
+	j.array(func() {
+		var a Attachment
+		j.object(func(key string) {
+			switch key {
+			case "Network":
+				a.Network = j.text()
+			case "Driver":
+				a.Driver = j.text()
+			case "Link":
+				a.Link = j.text()
+			case "Container":
+				a.Container = j.text()
+			case "Interface":
+				a.Interface = j.text()
+			case "MAC":
+				a.MAC = j.text()
+			case "IP":
+				a.IP = j.addr()
+			case "IP6":
+				a.IP6 = j.addr()
+			case "Gateway":
+				a.Gateway = j.addr()
+			case "Gateway6":
+				a.Gateway6 = j.addr()
+			case "Bits":
+				a.Bits = int(j.number())
+			case "Bits6":
+				a.Bits6 = int(j.number())
+			case "Names":
+				a.Names = j.texts()
+			case "Ports":
+				a.Ports = scanPorts(j)
+			default:
+				j.skip()
+			}
+		})
+		list = append(list, a)
+	})
+	return list
+}
+
+func scanPorts(j *scanner) (list []slirp.Port) {
+	j.array(func() {
+		var p slirp.Port
+		j.object(func(key string) {
+			switch key {
+			case "HostIP":
+				p.HostIP = j.addr()
+			case "HostPort":
+				p.HostPort = uint16(j.number())
+			case "ContainerPort":
+				p.ContainerPort = uint16(j.number())
+			case "Protocol":
+				p.Protocol = j.text()
+			default:
+				j.skip()
+			}
+		})
+		list = append(list, p)
+	})
+	return list
+}
+
+// scanWanted reads of each request what its network is called.
+func scanWanted(j *scanner) *[]slirp.Request {
+	list := []slirp.Request{}
+	if !j.sees('[') {
+		j.skip()
+		return nil
+	}
+	j.array(func() {
+		var r slirp.Request
+		j.object(func(key string) {
+			if key != "Network" {
+				j.skip()
+				return
+			}
+			j.object(func(key string) {
+				if key == "Name" {
+					r.Plan.Name = j.text()
+				} else {
+					j.skip()
+				}
+			})
+		})
+		list = append(list, r)
+	})
+	return &list
+}
+
+// addr is an address as netip writes it, "" the zero one.
+func (j *scanner) addr() (a netip.Addr) {
+	if text := j.text(); text != "" && !j.bad {
+		var err error
+		a, err = netip.ParseAddr(text)
+		j.bad = err != nil
+	}
+	return a
+}
