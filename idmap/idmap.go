@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math"
+	"os"
 	"strconv"
 	"strings"
 )
@@ -68,6 +69,15 @@ func (m Mapping) append(b []byte) []byte {
 	b = append(b, ' ')
 	b = strconv.AppendUint(b, uint64(m.Count), 10)
 	return append(b, '\n')
+}
+
+// ReadMap reads file, the uid_map or gid_map of a process.
+func ReadMap(file string) ([]Mapping, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	return parseMap(file, string(b))
 }
 
 // parseMap reads the text of a uid_map or gid_map as the kernel prints it.

@@ -55,11 +55,11 @@ func Start(p *Program, flags uintptr, cgroup int) (*Child, error) {
 	return c, nil
 }
 
-// StartPrepared is Start for a p that awaits release, which it gets once
+// StartPrepared is Start for a p that awaits release, each time once the next of
 // prepare, called with the child's pid, has returned. It returns when the
 // child has become its program, or a *StepError. The child is not copied where
 // that can be avoided: it borrows our memory, and the calling thread, until then.
-func StartPrepared(p *Program, flags uintptr, cgroup int, prepare func(pid int) error) (*Child, error) {
+func StartPrepared(p *Program, flags uintptr, cgroup int, prepare ...func(pid int) error) (*Child, error) {
 	c, far, err := p.child()
 	if err != nil {
 		return nil, err
@@ -94,8 +94,8 @@ func StartPrepared(p *Program, flags uintptr, cgroup int, prepare func(pid int) 
 }
 
 // release waits for the pid, if it is not known yet, prepares the child and
-// lets it go on. A child that cannot be prepared is killed.
-func (c *Child) release(prepare func(pid int) error) error {
+// lets it go on, as often as it waits. A child that cannot be prepared is killed.
+func (c *Child) release(prepare []func(pid int) error) error {
 	if c.Pid == 0 || c.prog.forksFirst {
 		r, err := c.next()
 		if err != nil {
@@ -105,14 +105,20 @@ func (c *Child) release(prepare func(pid int) error) error {
 			return ErrDied
 		}
 	}
-	err := prepare(c.Pid)
-	if err == nil {
-		err = c.Release()
+	for i, f := range prepare {
+		err := f(c.Pid)
+		if err == nil {
+			err = c.Release()
+			if err == unix.EPIPE && i > 0 { // a step has failed meanwhile, which Started tells
+				return nil
+			}
+		}
+		if err != nil {
+			unix.Kill(c.Pid, unix.SIGKILL)
+			return err
+		}
 	}
-	if err != nil {
-		unix.Kill(c.Pid, unix.SIGKILL)
-	}
-	return err
+	return nil
 }
 
 // child makes the socket between p's child, whose end is far, and us.

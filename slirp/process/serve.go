@@ -13,7 +13,7 @@ import (
 // served is an endpoint that works.
 type served struct {
 	reply slirp.Reply
-	down  <-chan struct{} // closed when it no longer does
+	down  <-chan struct{} // closed when it no longer does; nil: never
 }
 
 // drivers connect a network namespace, the best first.
@@ -92,7 +92,7 @@ func serveEmbedded(netns int, r slirp.Request) (*served, error) {
 	if ready.Ports, err = g.publish(ready); err != nil {
 		return nil, err
 	}
-	return &served{reply: slirp.Reply{Ready: &ready, Link: l.Kind, Notices: notices}, down: g.stack.Down()}, nil
+	return &served{reply: slirp.Reply{Ready: &ready, Link: l.Kind, Notices: notices}}, nil
 }
 
 // linkConfig is the container's end of a link to the embedded stack.

@@ -20,6 +20,7 @@ type Launch struct {
 	Folder   *Folder
 	Config   Config
 	Layers   *os.File   // lock of the image's layers, or nil
+	Network  *os.File   // executable of the network process, if Config.Networks need it
 	Preserve []*os.File // descriptors 3 and on of the container
 	Fresh    bool       // it has just been made
 	// Unwritten leaves its config.json to Run: nothing that outlasts a kill of this
@@ -125,8 +126,12 @@ func (m *Monitor) hand(l *Launch) error {
 	if l.Layers != nil {
 		files = append(files, l.Layers)
 	}
+	if l.Network != nil {
+		files = append(files, l.Network)
+	}
 	return send(int(m.control.Fd()), message{Run: &order{
 		Dir: l.Folder.Dir, Fresh: l.Fresh, Detach: l.Detach, Direct: l.Direct, Watch: !l.Detach && !l.Direct && l.Output, Input: l.Input,
+		Networked: l.Network != nil,
 	}}, files...)
 }
 

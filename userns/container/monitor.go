@@ -34,6 +34,7 @@ type monitor struct {
 	plan    *os.File   // the Config, as handed over
 	streams []*os.File // rbox's descriptors 0 to 2, and those that the container keeps
 	held    []*os.File // what only needs to stay open: the lock of the layers
+	network *os.File   // executable of the network process, if the container needs one
 	first   *client    // rbox that started us
 
 	tree     *rootfs.Tree
@@ -44,7 +45,10 @@ type monitor struct {
 	initFile *os.File
 	env      []string // the plan's, without what the account adds
 
+	attached []Attachment // of this run
+
 	mu       sync.Mutex
+	uplinks  []*uplink     // to the networks of Config, in their order
 	child    *userns.Child // nil while there is none
 	state    State
 	starting bool       // a restart is under way
@@ -101,6 +105,7 @@ func (m *monitor) target() string { return m.scratch + "/root" }
 // fail is the end of a container that did not start.
 func (m *monitor) fail(err error) {
 	f := failure(err)
+	m.disconnect()
 	if m.PidFile != "" {
 		os.Remove(m.PidFile)
 	}
@@ -159,10 +164,14 @@ func (m *monitor) takeOrder() error {
 	}
 	if !m.Fresh {
 		if err := readJSON(m.Dir, "state.json", &m.state); err == nil {
-			m.state = State{Name: m.state.Name}
+			m.state = State{Name: m.state.Name, Wanted: m.state.Wanted}
 		}
 	}
 	n := 3 + m.Plan.Process.Preserve
+	if m.Networked && len(m.streams) > 0 {
+		last := len(m.streams) - 1
+		m.network, m.streams = m.streams[last], m.streams[:last]
+	}
 	if n > len(m.streams) {
 		return errors.New("the container's descriptors did not come")
 	}
@@ -186,6 +195,10 @@ func (m *monitor) takeOrder() error {
 
 // begin mounts and starts the container for the first time.
 func (m *monitor) begin() error {
+	err := m.startUplinks()
+	if err != nil {
+		return err
+	}
 	account, err := m.mount()
 	if err == nil {
 		err = m.start(account, heard)
@@ -207,6 +220,9 @@ func (m *monitor) beginAgain() error {
 		m.mu.Unlock()
 		m.begun.Broadcast()
 	}()
+	if err := m.startUplinks(); err != nil {
+		return err
+	}
 	m.unmount()
 	if err := prepare(m.scratch); err != nil {
 		return err
@@ -281,6 +297,7 @@ func (m *monitor) saveStarted() error {
 	m.state = State{
 		Name: m.state.Name, Restarts: m.state.Restarts, Stopped: m.state.Stopped,
 		Pid: m.child.Pid, StartTime: start, BootID: bootID(), Started: time.Now(), Monitor: os.Getpid(),
+		Networks: m.attached, Wanted: m.state.Wanted,
 	}
 	if m.Health.args() != nil {
 		m.state.Health = &Health{Status: Starting}
@@ -292,6 +309,9 @@ func (m *monitor) saveStarted() error {
 func (m *monitor) watch() {
 	m.mu.Lock()
 	m.over = make(chan struct{})
+	for i, u := range m.uplinks {
+		go m.guard(i, u, m.over)
+	}
 	m.mu.Unlock()
 	if m.Health.args() != nil {
 		go m.checkHealth(m.over)
@@ -337,6 +357,7 @@ func (m *monitor) releaseStreams() {
 func (m *monitor) finish() (again bool) {
 	status := m.await()
 	close(m.over)
+	m.disconnect()
 	m.mu.Lock()
 	again = m.wantsRestart(status)
 	m.state.Pid, m.state.Paused, m.state.Restarting = 0, false, again

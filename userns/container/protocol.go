@@ -41,7 +41,8 @@ type message struct {
 }
 
 // An order says how to run the container. With it come config.json, the plan,
-// streams 0 to 2, descriptors to preserve, the layers' lock.
+// streams 0 to 2, descriptors to preserve, the layers' lock, and the executable
+// of the network process.
 type order struct {
 	Dir    string
 	Detach bool // the container outlives rbox from its start on
@@ -49,6 +50,8 @@ type order struct {
 	Watch  bool // rbox shows what the program writes
 	Input  bool // rbox writes what the program reads
 	Fresh  bool // the container has no state yet
+
+	Networked bool // that executable comes
 }
 
 // streams tells which descriptors come with a message, in this order.

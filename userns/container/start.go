@@ -50,21 +50,28 @@ func (m *monitor) start(account stage.Account, heard func(*client) error) error 
 		}
 	}
 	userns.RestoreNoFile()
-	child, err := userns.StartPrepared(m.Plan.Program(ready), flags, -1, func(pid int) error {
+	prepare := []func(pid int) error{func(pid int) error {
 		if !m.Plan.Namespaces.Own("pid") { // known before it can end
 			m.sharesPids = mountNamespace(pid)
 		}
-		if ready.JoinUser >= 0 {
-			return heard(m.first)
+		if ready.JoinUser < 0 {
+			if err := writeMaps(pid, m.Plan.Namespaces); err != nil {
+				return err
+			}
+			if err := m.writePidFile(pid); err != nil { // before the program can look for it
+				return err
+			}
 		}
-		if err := writeMaps(pid, m.Plan.Namespaces); err != nil {
-			return err
-		}
-		if err := m.writePidFile(pid); err != nil { // before the program can look for it
+		if err := m.askNetworks(pid); err != nil {
 			return err
 		}
 		return heard(m.first)
-	})
+	}}
+	if len(m.uplinks) > 0 {
+		ready.Networked, ready.Sysctls = true, m.networkSysctls()
+		prepare = append(prepare, m.awaitNetworks)
+	}
+	child, err := userns.StartPrepared(m.Plan.Program(ready), flags, -1, prepare...)
 	if m.console != nil {
 		closeFiles(streams)
 	}

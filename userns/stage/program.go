@@ -22,6 +22,10 @@ type Ready struct {
 	InitFile int    // the executable that stays as process 1, or -1
 	JoinUser int    // an open user namespace to join, or -1
 	Joined   []Namespace
+	// Networked makes the process wait, before it becomes the user's program, to
+	// be released once more: its network is then there.
+	Networked bool
+	Sysctls   [][2]string // set before the plan's, where there are such settings
 }
 
 // Registers of the program; 0 is package userns's.
@@ -57,7 +61,7 @@ func (p *Plan) Program(r Ready) *userns.Program {
 	c.AwaitRelease()
 	enterRoot(c, r.Root)
 	p.mountKernel(c)
-	p.configure(c)
+	p.configure(c, r)
 	p.hide(c)
 	leaveHost(c)
 	if p.ReadOnly {
@@ -70,6 +74,9 @@ func (p *Plan) Program(r Ready) *userns.Program {
 	p.attach(c, r)
 	p.drop(c, r.Account)
 	c.Call("prctl", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL))
+	if r.Networked {
+		c.AwaitRelease()
+	}
 	c.TellReady()
 	c.Call(ChdirStep+p.Process.Cwd, unix.SYS_CHDIR, c.Str(p.Process.Cwd)).SkipIf0(regCwd)
 	c.DefaultSignals()
@@ -121,7 +128,7 @@ func (p *Plan) mountKernel(c *userns.Program) {
 const atFDCWD = ^uintptr(-unix.AT_FDCWD - 1)
 
 // configure sets what belongs to the namespaces: name, loopback, sysctls.
-func (p *Plan) configure(c *userns.Program) {
+func (p *Plan) configure(c *userns.Program, r Ready) {
 	if p.Hostname != "" && p.Namespaces.Own("uts") {
 		c.Call("set the host name", unix.SYS_SETHOSTNAME, c.Str(p.Hostname), len(p.Hostname))
 	}
@@ -130,11 +137,23 @@ func (p *Plan) configure(c *userns.Program) {
 		c.Call("bring the loopback interface up", unix.SYS_IOCTL, regFile, unix.SIOCSIFFLAGS, userns.Ref(c, loopbackUp()))
 		c.Call("close", unix.SYS_CLOSE, regFile)
 	}
+	for _, kv := range r.Sysctls { // regFile is closed where there is no such file to open
+		for _, step := range sysctl(c, kv) {
+			step.Ignore()
+		}
+	}
 	for _, kv := range p.Sysctls {
-		file := "proc/sys/" + strings.ReplaceAll(kv[0], ".", "/")
-		c.Call("open "+file, unix.SYS_OPENAT, atFDCWD, c.Str(file), unix.O_WRONLY|unix.O_CLOEXEC, 0).Save(regFile)
-		c.Call("set "+kv[0], unix.SYS_WRITE, regFile, c.Str(kv[1]), len(kv[1]))
-		c.Call("close", unix.SYS_CLOSE, regFile)
+		sysctl(c, kv)
+	}
+}
+
+// sysctl sets one.
+func sysctl(c *userns.Program, kv [2]string) []userns.StepRef {
+	file := "proc/sys/" + strings.ReplaceAll(kv[0], ".", "/")
+	return []userns.StepRef{
+		c.Call("open "+file, unix.SYS_OPENAT, atFDCWD, c.Str(file), unix.O_WRONLY|unix.O_CLOEXEC, 0).Save(regFile),
+		c.Call("set "+kv[0], unix.SYS_WRITE, regFile, c.Str(kv[1]), len(kv[1])),
+		c.Call("close", unix.SYS_CLOSE, regFile),
 	}
 }
 
