@@ -192,6 +192,15 @@ const (
 	networkExe = "rbox-network"
 )
 
+// networkProgramOf opens the network process's executable for a container that
+// is to be on networks, nil for others.
+func (a *App) networkProgramOf(c *container.Config) (*os.File, error) {
+	if len(c.Networks) == 0 {
+		return nil, nil
+	}
+	return a.networkProgram()
+}
+
 // carried returns a path of the executable file that rbox carries in files,
 // written out as name if it is not there yet, in a folder that has the hash of
 // the file, which is in the file sum of sums, so that versions do not mix. Where the data directory allows no

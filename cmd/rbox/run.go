@@ -361,6 +361,9 @@ func (c *RunCmd) prepare(app *App, launch *container.Launch, home *container.Hom
 	if config.Plan, err = c.plan(from, n, id); err != nil {
 		return err
 	}
+	if launch.Network, err = app.networkProgramOf(&config); err != nil {
+		return err
+	}
 	if launch.Folder, err = home.Create(id, c.Rm && !c.create); err != nil {
 		return err
 	}

@@ -90,6 +90,9 @@ func (a *App) start(home *container.Home, id string, how func(*container.Launch)
 	if err := a.renew(l, home, outer); err != nil {
 		return 0, err
 	}
+	if l.Network, err = a.networkProgramOf(&l.Config); err != nil {
+		return 0, err
+	}
 	how(l)
 	monitor, err := container.StartMonitor(home, outer, stage, id)
 	if err != nil {
