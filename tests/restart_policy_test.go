@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"fmt"
 	"strings"
 	"syscall"
 	"testing"
@@ -162,4 +163,46 @@ func TestRestartInTheForeground(t *testing.T) {
 	if term.isRaw() {
 		t.Error("the terminal stays raw")
 	}
+}
+
+// What is typed in the foreground goes to the run that there is.
+func TestTypedAfterARestart(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, keeps)
+	const script = "stty size; while read x; do echo got $x; [ $x = end ] && exit 4; done"
+	for name, make := range map[string]string{"run": "run -it --name box --restart always alpine sh -c", "start": "start -ai box"} {
+		t.Run(name, func(t *testing.T) {
+			term := newTerminal(b)
+			args := words(make)
+			if name == "start" {
+				b.must("create", "-it", "--name", "box", "--restart", "always", "alpine", "sh", "-c", script)
+			} else {
+				args = append(args, script)
+			}
+			p := b.start(call{tty: term, args: args})
+			for i := range 3 {
+				term.see("24 80\r\n")
+				term.write(fmt.Sprint("word", i, "\r"))
+				term.see(fmt.Sprint("got word", i, "\r\n"))
+				term.write("end\r")
+				term.see("got end\r\n")
+			}
+			term.see("24 80\r\n")
+			b.must("stop", "-t", "0", "box")
+			want{status: 137}.check(t, p.wait())
+			if term.isRaw() {
+				t.Error("the terminal stays raw")
+			}
+			b.must("rm", "box")
+		})
+	}
+	in := newPipe(t)
+	p := b.start(call{stdin: in.r, args: append(words("run -i --name pipe --restart on-failure:1 alpine sh -c"), "read x; echo got $x; exit 4")})
+	in.write(t, "one\n")
+	if !eventually(10*time.Second, func() bool { return b.restarts("pipe") == "1" }) {
+		t.Fatal("it is not started again")
+	}
+	in.write(t, "two\n")
+	in.w.Close()
+	want{stdout: "got one\ngot two\n", status: 4}.check(t, p.wait())
 }

@@ -204,3 +204,22 @@ func TestTerminalOfAUser(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 }
+
+// A terminal that no process has for a moment is there again when one opens it.
+func TestTerminalThatIsLetGo(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, keeps)
+	const script = `name=$(tty); echo one; exec <&- >&- 2>&-; sleep 0.2; exec <>$name >&0 2>&0; echo two; read x; echo got $x`
+	term, p := b.onTerminal(script)
+	term.see("one\r\ntwo\r\n")
+	term.write("word\r")
+	term.see("got word\r\n")
+	want{}.check(t, p.wait())
+	b.must("run", "-dt", "--name", "box", "alpine", "sleep", "1000")
+	term = newTerminal(b)
+	p = b.start(call{tty: term, args: []string{"exec", "-it", "box", "sh", "-c", script}})
+	term.see("one\r\ntwo\r\n")
+	term.write("word\r")
+	term.see("got word\r\n")
+	want{}.check(t, p.wait())
+}

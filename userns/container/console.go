@@ -25,8 +25,8 @@ type console struct {
 	sources []*os.File // what the program writes
 	viewers map[*viewer]bool
 	stdin   *os.File // where input goes: a pipe, or the terminal's master
-	master  *os.File
-	ended   bool // no more input is to come
+	tty     terminal // the program's, if it has one
+	ended   bool     // no more input is to come
 	copying sync.WaitGroup
 }
 
@@ -96,14 +96,14 @@ func (c *console) pipes() (theirs []*os.File, err error) {
 	return theirs, nil
 }
 
-// terminal takes the master of the program's terminal.
-func (c *console) terminal(master *os.File) error {
-	fd, err := unix.FcntlInt(master.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+// lead has the console lead to the program's terminal.
+func (c *console) lead(t terminal) error {
+	fd, err := unix.FcntlInt(t.master.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return os.NewSyscallError("fcntl", err)
 	}
 	c.mu.Lock()
-	c.stdin, c.master = os.NewFile(uintptr(fd), "terminal"), master
+	c.stdin, c.tty = os.NewFile(uintptr(fd), "terminal"), t
 	c.sources = []*os.File{c.stdin}
 	c.mu.Unlock()
 	c.copying.Go(func() { c.copy(logfile.Stdout, c.stdin) })
@@ -166,22 +166,14 @@ func (c *console) view(input bool) (v *viewer, which streams, files []*os.File, 
 			closeFiles(files)
 		}
 	}()
-	if c.master != nil || input && c.stdin != nil {
-		from := c.stdin
-		if c.master != nil {
-			from, which = c.master, streamTerminal
-		}
-		fd, err := unix.FcntlInt(from.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-		if err != nil {
-			return v, 0, files, err
-		}
-		files, which = append(files, os.NewFile(uintptr(fd), "input")), which|streamInput
+	if files, which, err = c.inlet(input); err != nil {
+		return v, 0, files, err
 	}
 	for _, s := range []struct {
 		end   **os.File
 		which streams
 	}{{&v.out, streamOutput}, {&v.err, streamErrors}} {
-		if s.which == streamErrors && c.master != nil {
+		if s.which == streamErrors && c.tty.master != nil {
 			continue
 		}
 		r, w, err := pipe(false, true)
@@ -195,6 +187,33 @@ func (c *console) view(input bool) (v *viewer, which streams, files []*os.File, 
 	}
 	c.viewers[v] = true
 	return v, which, files, nil
+}
+
+// inlet is a descriptor for who gives the program input or, with a terminal, its
+// size. The caller holds c.mu.
+func (c *console) inlet(input bool) (files []*os.File, which streams, err error) {
+	if c.tty.master == nil && (!input || c.stdin == nil) {
+		return nil, 0, nil
+	}
+	from := c.stdin
+	if c.tty.master != nil {
+		from, which = c.tty.master, streamTerminal
+	}
+	fd, err := unix.FcntlInt(from.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, 0, err
+	}
+	return []*os.File{os.NewFile(uintptr(fd), "input")}, which | streamInput, nil
+}
+
+// newInlet is inlet for the viewer v after a restart; none if it has left.
+func (c *console) newInlet(v *viewer, input bool) (files []*os.File, which streams, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.viewers[v] {
+		return nil, 0, nil
+	}
+	return c.inlet(input)
 }
 
 // drop lets go of a client; nil is none.
@@ -213,7 +232,7 @@ func (c *console) endInput() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ended = true
-	if c.master == nil && c.stdin != nil {
+	if c.tty.master == nil && c.stdin != nil {
 		c.stdin.Close()
 		c.stdin = nil
 	}
@@ -275,6 +294,9 @@ func (v *viewer) calm() {
 // finish waits until all that the program wrote is handed on, lets go of all
 // viewers but stays, and readies the console for the next start.
 func (c *console) finish(stays *viewer) {
+	c.mu.Lock()
+	c.tty.over()
+	c.mu.Unlock()
 	c.hurry()
 	c.copying.Wait()
 	if stays != nil {
@@ -282,8 +304,8 @@ func (c *console) finish(stays *viewer) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	closeFiles([]*os.File{c.stdin, c.master})
-	c.stdin, c.master = nil, nil
+	closeFiles([]*os.File{c.stdin, c.tty.master})
+	c.stdin, c.tty = nil, terminal{}
 	for v := range c.viewers {
 		if v != stays {
 			v.close()

@@ -40,7 +40,8 @@ func (m *monitor) exec(c *client, files []*os.File) {
 		c.send(message{Failed: failure(errNotRunning)})
 		return
 	}
-	master, child, detach, err := m.startExec(files)
+	tty, child, detach, err := m.startExec(files)
+	master := tty.master
 	if err != nil {
 		m.guests.Done()
 		c.send(message{Failed: failure(err)})
@@ -61,7 +62,7 @@ func (m *monitor) exec(c *client, files []*os.File) {
 	}
 	go func() {
 		defer m.guests.Done()
-		status := awaitExec(c, child, master)
+		status := awaitExec(c, child, tty)
 		m.happened("exec_die", map[string]string{"exitCode": strconv.Itoa(status)})
 	}()
 }
@@ -78,32 +79,33 @@ func (m *monitor) admit() bool {
 }
 
 // startExec starts what files, as they came with a request, ask for.
-func (m *monitor) startExec(files []*os.File) (master *os.File, child *userns.Child, detach bool, err error) {
+func (m *monitor) startExec(files []*os.File) (tty terminal, child *userns.Child, detach bool, err error) {
 	var e ExecRequest
 	if len(files) == 0 {
-		return nil, nil, false, fmt.Errorf("exec: the request did not come")
+		return tty, nil, false, fmt.Errorf("exec: the request did not come")
 	}
 	request := files[0]
 	files[0] = nil
 	if err := readHanded(request, &e); err != nil {
-		return nil, nil, false, fmt.Errorf("exec: read the request: %w", err)
+		return tty, nil, false, fmt.Errorf("exec: read the request: %w", err)
 	}
 	m.mu.Lock()
 	pid := m.state.Pid
 	m.mu.Unlock()
 	streams := files[1:]
 	if len(e.Args) == 0 || len(streams) != 3+e.Preserve {
-		return nil, nil, false, fmt.Errorf("exec: the request is not whole")
+		return tty, nil, false, fmt.Errorf("exec: the request is not whole")
 	}
 	plan, account, err := m.execPlan(e)
 	if err != nil {
-		return nil, nil, false, err
+		return tty, nil, false, err
 	}
 	ready := stage.Ready{Account: account, Streams: numbers(streams[:3]), Kept: numbers(streams[3:]), InitFile: -1, JoinUser: -1}
 	if e.Terminal {
-		if master, ready.Terminal, err = m.newTerminal(account, e.Rows, e.Cols); err != nil {
-			return nil, nil, false, fmt.Errorf("make a terminal: %w", err)
+		if tty, err = m.newTerminal(account, e.Rows, e.Cols); err != nil {
+			return tty, nil, false, fmt.Errorf("make a terminal: %w", err)
 		}
+		ready.Terminal = tty.name
 	}
 	err = m.onMain(func() (err error) {
 		child, err = join(plan, ready, pid)
@@ -112,10 +114,10 @@ func (m *monitor) startExec(files []*os.File) (master *os.File, child *userns.Ch
 	if err == nil {
 		m.happened("exec_start: "+strings.Join(e.Args, " "), nil)
 	}
-	if err != nil && master != nil {
-		master.Close()
+	if err != nil {
+		closeFiles([]*os.File{tty.master, tty.slave})
 	}
-	return master, child, e.Detach, err
+	return tty, child, e.Detach, err
 }
 
 // execPlan is the container's plan with e's program, and who runs it.
@@ -211,8 +213,9 @@ func ownNamespace(ns *os.File, kind string) bool {
 }
 
 // awaitExec reaps the program, tells its client and returns its exit status.
-func awaitExec(c *client, child *userns.Child, master *os.File) (status int) {
+func awaitExec(c *client, child *userns.Child, tty terminal) (status int) {
 	child.AwaitEnd()
+	tty.over()
 	c.mu.Lock()
 	c.exec = nil
 	c.mu.Unlock()
@@ -223,8 +226,6 @@ func awaitExec(c *client, child *userns.Child, master *os.File) (status int) {
 		status = 128 + int(ws.Signal())
 	}
 	c.send(message{Ended: &ended{Status: status}})
-	if master != nil {
-		master.Close()
-	}
+	tty.master.Close()
 	return status
 }

@@ -40,8 +40,7 @@ type monitor struct {
 	tree     *rootfs.Tree
 	fuse     *rootfs.FuseMount
 	console  *console // nil: the program has rbox's own streams
-	master   *os.File
-	terminal string // the container's path of it
+	terminal terminal // the program's, if it has one
 	initFile *os.File
 	env      []string // the plan's, without what the account adds
 
@@ -247,7 +246,27 @@ func (m *monitor) beginAgain() error {
 		return err
 	}
 	m.watch()
+	m.connectAgain()
 	return nil
+}
+
+// connectAgain gives rbox in the foreground the new run's input. Where what is
+// shown goes has not changed.
+func (m *monitor) connectAgain() {
+	if m.console == nil {
+		return
+	}
+	m.first.mu.Lock()
+	v := m.first.viewer
+	m.first.mu.Unlock()
+	files, which, err := m.console.newInlet(v, m.Input)
+	if err != nil {
+		m.first.send(message{Notice: "nothing can be typed: " + err.Error()})
+	}
+	if len(files) > 0 {
+		m.first.send(message{Started: m.child.Pid, Streams: which}, files...)
+		closeFiles(files)
+	}
 }
 
 // notStarted records that a restart went wrong; it counts as an end.

@@ -180,9 +180,9 @@ func (m *monitor) addFile(f stage.File) error {
 
 func (m *monitor) openTerminal(account stage.Account) (err error) {
 	p := &m.Plan.Process
-	m.master, m.terminal, err = m.newTerminal(account, p.Rows, p.Cols)
+	m.terminal, err = m.newTerminal(account, p.Rows, p.Cols)
 	if err == nil {
-		err = m.tree.BindConsole(m.terminal)
+		err = m.tree.BindConsole(m.terminal.name)
 	}
 	if err != nil {
 		return fmt.Errorf("make a terminal: %w", err)
@@ -190,24 +190,40 @@ func (m *monitor) openTerminal(account stage.Account) (err error) {
 	return nil
 }
 
+// A terminal is one of the container's.
+type terminal struct {
+	name   string   // the container's path of it
+	master *os.File // does not block a thread
+	// slave stays open until the program has ended: while no process has it, a
+	// terminal reads as ended (EIO), though the program may open it again. nil
+	// before Linux 4.13.
+	slave *os.File
+}
+
 // newTerminal makes a terminal of the container's; its size is 0 if unknown.
-// Its master does not block a thread.
-func (m *monitor) newTerminal(account stage.Account, rows, cols uint16) (master *os.File, name string, err error) {
+func (m *monitor) newTerminal(account stage.Account, rows, cols uint16) (t terminal, err error) {
 	blocking, name, err := m.tree.OpenTerminal(max(outside(m.Plan.Namespaces.UIDs, account.UID), 0))
 	if err != nil {
-		return nil, "", err
+		return t, err
 	}
 	defer blocking.Close()
 	fd, err := unix.FcntlInt(blocking.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err == nil {
-		err = unix.SetNonblock(fd, true)
-		master = os.NewFile(uintptr(fd), name)
+	if err != nil {
+		return t, err
+	}
+	err = unix.SetNonblock(fd, true)
+	t = terminal{name: name, master: os.NewFile(uintptr(fd), name)}
+	if slave, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC); errno == 0 {
+		t.slave = os.NewFile(slave, name)
 	}
 	if err == nil && rows != 0 {
 		err = unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols})
 	}
-	return master, name, err
+	return t, err
 }
+
+// over lets the terminal end once no process has it.
+func (t terminal) over() { t.slave.Close() }
 
 // initCopy is our executable in memory that nobody can change: the container
 // can reach that of its first process.

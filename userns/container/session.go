@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,7 +39,8 @@ type session struct {
 	started  bool
 
 	signals  chan os.Signal
-	terminal *os.File // master of the program's, if it has one
+	terminal atomic.Pointer[os.File] // master of the program's, if it has one
+	input    inlet
 	shown    sync.WaitGroup
 	detached chan struct{}
 	restore  func()
@@ -85,6 +87,10 @@ func (s *session) follow() (int, error) {
 		case m.Started != 0:
 			if s.detach {
 				return 0, nil
+			}
+			if s.started { // once more
+				s.connectInput(m.Streams, files)
+				continue
 			}
 			s.started = true
 			s.begin(m.Streams, files)
@@ -141,12 +147,13 @@ func letGo() {
 func (s *session) forward() {
 	for sig := range s.signals {
 		n := sig.(unix.Signal)
-		if s.terminal != nil && n == unix.SIGWINCH {
+		terminal := s.terminal.Load()
+		if terminal != nil && n == unix.SIGWINCH {
 			s.resize()
 			continue
 		}
 		send(s.control, message{Signal: int(n)})
-		if s.terminal != nil && n == unix.SIGHUP {
+		if terminal != nil && n == unix.SIGHUP {
 			go s.hangUp()
 		}
 	}
@@ -172,7 +179,7 @@ func (s *session) connect(which streams, files []*os.File) {
 		}
 	}
 	if which&streamTerminal != 0 {
-		s.terminal = in
+		s.terminal.Store(in)
 		if out == nil { // nobody else looks at it
 			out = in
 		}
@@ -180,8 +187,9 @@ func (s *session) connect(which streams, files []*os.File) {
 		s.resize()
 	}
 	if s.Input && in != nil {
-		go s.typed(in)
-	} else if in != nil && s.terminal == nil {
+		s.input.lead(in)
+		go s.typed()
+	} else if in != nil && which&streamTerminal == 0 {
 		in.Close()
 	}
 	if out != nil {
@@ -192,6 +200,59 @@ func (s *session) connect(which streams, files []*os.File) {
 	}
 }
 
+// connectInput leads what is typed to the program's next run.
+func (s *session) connectInput(which streams, files []*os.File) {
+	if len(files) != 1 || which&streamInput == 0 {
+		closeFiles(files)
+		return
+	}
+	if which&streamTerminal != 0 {
+		s.terminal.Store(files[0])
+		s.resize()
+	}
+	if s.Input {
+		s.input.lead(files[0])
+	}
+}
+
+// An inlet is where what is typed goes, from one run of the program to the next.
+type inlet struct {
+	mu   sync.Mutex
+	next chan struct{} // closed once there is another file
+	file *os.File
+}
+
+// lead has what is written from now on go to f.
+func (i *inlet) lead(f *os.File) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.file != nil {
+		i.file.Close() // who writes to it is to write to f
+		close(i.next)
+	}
+	i.file, i.next = f, make(chan struct{})
+}
+
+func (i *inlet) now() (*os.File, <-chan struct{}) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.file, i.next
+}
+
+// Write is to what runs: where the other end of a pipe is gone, to the next run.
+// What is typed where no program has the terminal is lost, so that the keys that
+// detach are heard at any time.
+func (i *inlet) Write(b []byte) (written int, err error) {
+	for {
+		file, next := i.now()
+		n, err := file.Write(b[written:])
+		if written += n; err == nil || errors.Is(err, unix.EIO) {
+			return len(b), nil
+		}
+		<-next // if there is none, rbox ends
+	}
+}
+
 // drainTime is what processes left behind get to write to a terminal that
 // nobody but them has open.
 const drainTime = 100 * time.Millisecond
@@ -199,8 +260,8 @@ const drainTime = 100 * time.Millisecond
 // drain shows what the program still had to say. Without others to look at it
 // a terminal may stay open for longer than its program lives.
 func (s *session) drain() {
-	if s.terminal != nil {
-		s.terminal.SetReadDeadline(time.Now().Add(drainTime))
+	if terminal := s.terminal.Load(); terminal != nil {
+		terminal.SetReadDeadline(time.Now().Add(drainTime))
 	}
 	s.shown.Wait()
 }
@@ -222,21 +283,22 @@ func (s *session) rawMode() {
 
 // typed copies what comes on stdin to the program. The end of a stdin that is
 // no terminal is typed as Ctrl-D into one.
-func (s *session) typed(in *os.File) {
-	if s.terminal == nil {
-		io.Copy(in, os.Stdin)
+func (s *session) typed() {
+	if s.terminal.Load() == nil {
+		io.Copy(&s.input, os.Stdin)
+		in, _ := s.input.now()
 		in.Close()
 		send(s.control, message{StdinEnd: true})
 		return
 	}
 	keys := &keyReader{r: os.Stdin, keys: s.Keys}
-	io.Copy(in, keys)
+	io.Copy(&s.input, keys)
 	switch {
 	case keys.found:
 		send(s.control, message{Detach: true})
 		close(s.detached)
 	case !term.IsTerminal(0):
-		in.Write([]byte{4})
+		s.input.Write([]byte{4})
 	}
 }
 
@@ -247,7 +309,7 @@ func (s *session) resize() {
 		size, err = unix.IoctlGetWinsize(0, unix.TIOCGWINSZ)
 	}
 	if err == nil {
-		unix.IoctlSetWinsize(int(s.terminal.Fd()), unix.TIOCSWINSZ, size)
+		unix.IoctlSetWinsize(int(s.terminal.Load().Fd()), unix.TIOCSWINSZ, size)
 	}
 }
 

@@ -33,7 +33,7 @@ func (m *monitor) start(account stage.Account, heard func(*client) error) error 
 	if err != nil {
 		return err
 	}
-	ready := stage.Ready{Root: m.target(), Account: account, Terminal: m.terminal, Streams: numbers(streams), Kept: numbers(m.streams[3:]), InitFile: -1, JoinUser: -1}
+	ready := stage.Ready{Root: m.target(), Account: account, Terminal: m.terminal.name, Streams: numbers(streams), Kept: numbers(m.streams[3:]), InitFile: -1, JoinUser: -1}
 	flags := m.Plan.Flags() | unix.CLONE_NEWUSER
 	if m.initFile != nil {
 		ready.InitFile = int(m.initFile.Fd())
@@ -109,10 +109,10 @@ func (m *monitor) programStreams() (streams []*os.File, err error) {
 	if m.console == nil {
 		return m.streams[:3], nil
 	}
-	if m.master == nil {
+	if m.terminal.master == nil {
 		streams, err = m.console.pipes()
 	} else {
-		err = m.console.terminal(m.master)
+		err = m.console.lead(m.terminal)
 	}
 	if err == nil && m.Watch {
 		m.Watch = false // a restart has the same viewers
