@@ -217,10 +217,14 @@ func (s *session) connectInput(which streams, files []*os.File) {
 
 // An inlet is where what is typed goes, from one run of the program to the next.
 type inlet struct {
-	mu   sync.Mutex
-	next chan struct{} // closed once there is another file
-	file *os.File
+	mu    sync.Mutex
+	file  *os.File
+	next  chan struct{} // closed once there is another file
+	ahead []byte        // typed while no program had the terminal
 }
+
+// typeAhead is how much a terminal keeps that nobody has read yet, as the kernel's do.
+const typeAhead = 4096
 
 // lead has what is written from now on go to f.
 func (i *inlet) lead(f *os.File) {
@@ -231,6 +235,10 @@ func (i *inlet) lead(f *os.File) {
 		close(i.next)
 	}
 	i.file, i.next = f, make(chan struct{})
+	if len(i.ahead) > 0 {
+		f.Write(i.ahead)
+		i.ahead = nil
+	}
 }
 
 func (i *inlet) now() (*os.File, <-chan struct{}) {
@@ -239,18 +247,29 @@ func (i *inlet) now() (*os.File, <-chan struct{}) {
 	return i.file, i.next
 }
 
-// Write is to what runs: where the other end of a pipe is gone, to the next run.
-// What is typed where no program has the terminal is lost, so that the keys that
-// detach are heard at any time.
+// Write is to what runs, or to the next run where the other end is gone. With a
+// terminal it does not wait for that, so that the keys that detach are heard.
 func (i *inlet) Write(b []byte) (written int, err error) {
 	for {
 		file, next := i.now()
 		n, err := file.Write(b[written:])
-		if written += n; err == nil || errors.Is(err, unix.EIO) {
+		written += n
+		if err == nil || errors.Is(err, unix.EIO) && i.keep(file, b[written:]) {
 			return len(b), nil
 		}
 		<-next // if there is none, rbox ends
 	}
+}
+
+// keep takes what is typed into a terminal that no program has any more.
+func (i *inlet) keep(file *os.File, b []byte) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.file != file {
+		return false
+	}
+	i.ahead = append(i.ahead, b[:min(len(b), typeAhead-len(i.ahead))]...)
+	return true
 }
 
 // drainTime is what processes left behind get to write to a terminal that
