@@ -1,15 +1,26 @@
 // Package stack is the network of a container as a program: it reads and writes
 // the Ethernet frames of one link, is the gateway and the DNS server at its far end,
 // and makes the container's connections on the host with the host's own sockets.
-// TCP, UDP and ICMP inside are gVisor's netstack.
+// TCP and IP inside are gVisor's netstack.
 package stack
 
 import (
+	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 
-	"rbox/slirp"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 )
 
 // Kind says what a link's descriptor is.
@@ -22,7 +33,7 @@ const (
 	Packet             // an AF_PACKET socket, SOCK_RAW, bound to the near end of a veth pair
 )
 
-// Config is what the stack is to its link. Immutable once given to New.
+// Config is what the stack is to its link.
 type Config struct {
 	MAC net.HardwareAddr // of the gateway; nil: chosen by chance
 	MTU int              // of the link; 0: MaxMTU
@@ -41,46 +52,159 @@ type Config struct {
 }
 
 // MaxMTU is the default MTU: what slirp4netns and pasta use too, a multiple of 16
-// near the largest IP packet, so that a segment fits into one page less than 64 KiB.
+// near the largest IP packet.
 const MaxMTU = 65520
+
+// nicID is the number of the stack's only interface.
+const nicID = 1
 
 // A Stack is one network's gateway.
 type Stack struct {
 	config Config
+	net    *stack.Stack
+	link   *link
+	life   context.Context // ends with Close
+	end    context.CancelFunc
+
+	tcp   outgoing
+	udp   udpTable
+	ping  pingTable
+	ports portTable
 }
 
 // New returns a stack without a link.
 func New(config Config) (*Stack, error) {
-	return &Stack{config: config}, nil
+	config, err := config.complete()
+	if err != nil {
+		return nil, err
+	}
+	s := &Stack{config: config}
+	s.life, s.end = context.WithCancel(context.Background())
+	s.link = &link{
+		mac:   tcpip.LinkAddress(config.MAC),
+		mtu:   uint32(config.MTU),
+		owned: func(a tcpip.Address) bool { return s.owns(fromTCPIP(a)) },
+		down:  make(chan struct{}),
+	}
+	s.net = stack.New(stack.Options{
+		NetworkProtocols: []stack.NetworkProtocolFactory{
+			arp.NewProtocol, ipv4.NewProtocol, ipv6.NewProtocolWithOptions(ipv6.Options{}),
+		},
+		TransportProtocols: []stack.TransportProtocolFactory{
+			tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6,
+		},
+	})
+	if err := s.setUp(); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// complete checks c and fills in its defaults.
+func (c Config) complete() (Config, error) {
+	if c.MTU == 0 {
+		c.MTU = MaxMTU
+	}
+	if c.MTU < header.IPv6MinimumMTU || c.MTU > 65535 {
+		return c, fmt.Errorf("MTU %d: must be from %d to 65535", c.MTU, header.IPv6MinimumMTU)
+	}
+	if !c.Gateway.IsValid() && !c.Gateway6.IsValid() {
+		return c, errors.New("a network needs a gateway")
+	}
+	if c.MAC == nil {
+		c.MAC = make(net.HardwareAddr, 6)
+		_, _ = rand.Read(c.MAC)    // never fails
+		c.MAC[0] = c.MAC[0]&^1 | 2 // one machine's, not a maker's
+	}
+	if len(c.MAC) != 6 {
+		return c, fmt.Errorf("MAC address %s: must have 6 bytes", c.MAC)
+	}
+	if c.Logf == nil {
+		c.Logf = func(string, ...any) {}
+	}
+	return c, nil
+}
+
+// setUp gives netstack its interface, addresses, routes and handlers.
+func (s *Stack) setUp() error {
+	steps := []func() tcpip.Error{
+		func() tcpip.Error { return s.net.CreateNIC(nicID, s.link) },
+		func() tcpip.Error { return s.net.SetPromiscuousMode(nicID, true) },
+		func() tcpip.Error { return s.net.SetSpoofing(nicID, true) },
+		s.addAddresses,
+		s.tuneTCP,
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return fmt.Errorf("set the network stack up: %s", err)
+		}
+	}
+	s.net.SetRouteTable([]tcpip.Route{
+		{Destination: header.IPv4EmptySubnet, NIC: nicID},
+		{Destination: header.IPv6EmptySubnet, NIC: nicID},
+	})
+	s.startTCP()
+	s.startUDP()
+	s.startPing()
+	return nil
+}
+
+func (s *Stack) addAddresses() tcpip.Error {
+	for _, p := range s.ownAddresses() {
+		proto, addr := toTCPIP(p.Addr())
+		err := s.net.AddProtocolAddress(nicID, tcpip.ProtocolAddress{
+			Protocol:          proto,
+			AddressWithPrefix: tcpip.AddressWithPrefix{Address: addr, PrefixLen: p.Bits()},
+		}, stack.AddressProperties{})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ownAddresses returns the stack's addresses with their subnets.
+func (s *Stack) ownAddresses() []netip.Prefix {
+	var all []netip.Prefix
+	for _, f := range []struct {
+		gateway netip.Prefix
+		dns     netip.Addr
+	}{{s.config.Gateway, s.config.DNS}, {s.config.Gateway6, s.config.DNS6}} {
+		if f.gateway.IsValid() {
+			all = append(all, f.gateway)
+		}
+		if f.dns.IsValid() && f.dns != f.gateway.Addr() {
+			all = append(all, netip.PrefixFrom(f.dns, f.dns.BitLen()))
+		}
+	}
+	return all
 }
 
 // Attach takes over fd, the descriptor of a link of the kind given, and serves it
 // from then on. A stack has one link.
-func (s *Stack) Attach(fd int, kind Kind) error { return errors.ErrUnsupported }
+func (s *Stack) Attach(fd int, kind Kind) error {
+	d, err := openDevice(fd, kind)
+	if err != nil {
+		return err
+	}
+	return s.link.plug(d)
+}
 
 // Down is closed when the link is gone: its interface was deleted, or its namespace.
-func (s *Stack) Down() <-chan struct{} { return nil }
-
-// Publish listens on the host at p and hands every client to the container at target
-// or target6, whichever is of the client's family (either may be the zero Addr), or the
-// other if that alone is there. It returns p with the host's port, which it chose if p had none.
-func (s *Stack) Publish(p slirp.Port, target, target6 netip.Addr) (slirp.Port, error) {
-	return p, errors.ErrUnsupported
-}
-
-// Unpublish ends what Publish, which returned p, began: its listener and its connections.
-func (s *Stack) Unpublish(p slirp.Port) error { return errors.ErrUnsupported }
-
-// Listen listens for TCP inside the network on one of the stack's own addresses, as
-// the DNS server does.
-func (s *Stack) Listen(addr netip.AddrPort) (net.Listener, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// ListenPacket is Listen for UDP.
-func (s *Stack) ListenPacket(addr netip.AddrPort) (net.PacketConn, error) {
-	return nil, errors.ErrUnsupported
-}
+func (s *Stack) Down() <-chan struct{} { return s.link.down }
 
 // Close ends all connections and closes the link.
-func (s *Stack) Close() error { return nil }
+func (s *Stack) Close() error {
+	s.end()
+	s.ports.close()
+	s.udp.close()
+	s.ping.close()
+	s.tcp.close()
+	if d := s.link.device.Load(); d != nil {
+		d.close()
+		<-s.link.down
+	}
+	s.net.Destroy()
+	return nil
+}
