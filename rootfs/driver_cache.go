@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"rbox/userns/wire"
 )
 
 // Choice is what PickDriver and TakesLayers found, to be kept between runs.
@@ -58,7 +60,7 @@ func Stamp(dir, ids string) (string, error) {
 // that is missing, damaged or stale is no choice.
 func ReadChoice(file, stamp string) (c Choice, ok bool) {
 	b, err := os.ReadFile(file)
-	if err != nil || json.Unmarshal(b, &c) != nil || c.Stamp != stamp {
+	if err != nil || wire.ReadJSON(b, &c) != nil || c.Stamp != stamp {
 		return Choice{}, false
 	}
 	if _, err := ParseDriver(string(c.Driver)); err != nil {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbox/idmap"
+	"rbox/userns/wire"
 )
 
 // Outer is the user namespace with all ids of the user, open. While it is
@@ -172,7 +173,7 @@ func keeperPath(o Options) (string, error) {
 func joinable(f *os.File) (rec keeperRecord, ns *os.File) {
 	b := make([]byte, 64<<10)
 	n, _ := f.ReadAt(b, 0)
-	if json.Unmarshal(b[:n], &rec) != nil || rec.Pid <= 0 {
+	if wire.ReadJSON(b[:n], &rec) != nil || rec.Pid <= 0 {
 		return rec, nil
 	}
 	ns, err := os.Open("/proc/" + strconv.Itoa(rec.Pid) + "/ns/user")

@@ -15,6 +15,7 @@ import (
 
 	"rbox/rootfs/image"
 	"rbox/rootfs/layer"
+	"rbox/userns/wire"
 )
 
 // layerWorkers is how many layers of one image are worked on at a time.
@@ -55,7 +56,7 @@ func (s *Store) readyLayer(m Mapping, id image.Digest, here *machine) *layerReco
 		return nil
 	}
 	r := &layerRecord{}
-	if json.Unmarshal(data, r) != nil || r.DiffID != id {
+	if wire.ReadJSON(data, r) != nil || r.DiffID != id {
 		return nil
 	}
 	if !r.Synced && r.Boot != here.boot() && r.Host == here.name() {

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbox/rootfs/image"
+	"rbox/userns/wire"
 )
 
 // An Image is one that the store has whole.
@@ -87,7 +88,7 @@ func readRefFile(path string) (Ref, error) {
 		return Ref{}, err
 	}
 	var r Ref
-	if err := json.Unmarshal(data, &r); err != nil {
+	if err := wire.ReadJSON(data, &r); err != nil {
 		return Ref{}, fmt.Errorf("%s: %w", path, err)
 	}
 	if err := r.ID.Validate(); err != nil {
@@ -104,7 +105,7 @@ func (s *Store) readRecord(id image.Digest) (*Image, error) {
 		return nil, err
 	}
 	m := &Image{}
-	if err := json.Unmarshal(data, m); err != nil {
+	if err := wire.ReadJSON(data, m); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	for i, l := range m.Layers {

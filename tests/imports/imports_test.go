@@ -21,7 +21,8 @@ var mayImport = map[string][]string{
 	"userns":           {"idmap", "userns/wire"},
 	"userns/container": {"userns", "userns/container/...", "userns/wire", "userns/stage", "userns/confine", "idmap", "rootfs", "rootfs/volume", "cgroupv2", "slirp"},
 	"userns/stage":     {"userns", "userns/confine", "idmap", "rootfs"}, // whose types a plan is made of
-	"rootfs/store":     {"rootfs", "rootfs/image", "rootfs/layer", "idmap"},
+	"rootfs":           {"userns/wire"},                                 // which imports nothing of ours
+	"rootfs/store":     {"rootfs", "userns/wire", "rootfs/image", "rootfs/layer", "idmap"},
 	"rootfs/registry":  {"rootfs", "rootfs/image"},
 	"rootfs/layer":     {"rootfs", "rootfs/image", "rootfs/filecopy", "rootfs/layer/inflate"},
 	"rootfs/volume":    {"rootfs", "rootfs/filecopy"},

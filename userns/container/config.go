@@ -5,19 +5,18 @@ package container
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"rbox/slirp"
 	"rbox/userns/stage"
+	"rbox/userns/wire"
 )
 
 // Config is what a container was made to be: its folder's config.json. It does
@@ -152,14 +151,14 @@ func Short(id string) string { return id[:min(len(id), 12)] }
 // readJSON then says that it is not there.
 func writeState(dir string, s State) error {
 	defer markChanged(dir)
-	return os.WriteFile(filepath.Join(dir, "state.json"), s.appendJSON(nil), 0o600)
+	return os.WriteFile(filepath.Join(dir, "state.json"), wire.AppendJSON(nil, s), 0o600)
 }
 
 // replaceState is writeState, whole or not at all, but on a full disk: how a
 // container ended is written in place of how it began, which takes no room.
 func replaceState(dir string, s State) error {
 	defer markChanged(dir)
-	path, text := filepath.Join(dir, "state.json"), s.appendJSON(nil)
+	path, text := filepath.Join(dir, "state.json"), wire.AppendJSON(nil, s)
 	err := replaceFile(path, text)
 	if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
 		return err
@@ -173,58 +172,6 @@ func replaceState(dir string, s State) error {
 		return err
 	}
 	return file.Truncate(int64(len(text)))
-}
-
-// appendJSON is json.Marshal for one type: learning it takes encoding/json
-// longer than a container takes to start its program.
-func (s State) appendJSON(b []byte) []byte {
-	b = strconv.AppendInt(append(b, `{"Pid":`...), int64(s.Pid), 10)
-	b = strconv.AppendUint(append(b, `,"StartTime":`...), s.StartTime, 10)
-	b = appendString(append(b, `,"BootID":`...), s.BootID)
-	b = strconv.AppendInt(append(b, `,"Monitor":`...), int64(s.Monitor), 10)
-	b = strconv.AppendInt(append(b, `,"ExitStatus":`...), int64(s.ExitStatus), 10)
-	b = strconv.AppendInt(append(b, `,"Restarts":`...), int64(s.Restarts), 10)
-	for name, t := range map[string]time.Time{"Started": s.Started, "Finished": s.Finished} {
-		if !t.IsZero() {
-			b = append(append(append(b, `,"`...), name...), `":"`...)
-			b = append(t.AppendFormat(b, time.RFC3339Nano), '"')
-		}
-	}
-	for name, text := range map[string]string{"Name": s.Name, "Error": s.Error} {
-		if text != "" {
-			b = appendString(append(append(append(b, `,"`...), name...), `":`...), text)
-		}
-	}
-	for name, set := range map[string]bool{"OOMKilled": s.OOMKilled, "Paused": s.Paused, "Restarting": s.Restarting, "Stopped": s.Stopped} {
-		if set {
-			b = append(append(append(b, `,"`...), name...), `":true`...)
-		}
-	}
-	if s.Health != nil {
-		if text, err := json.Marshal(s.Health); err == nil {
-			b = append(append(b, `,"Health":`...), text...)
-		}
-	}
-	if len(s.Networks) > 0 {
-		b = appendAttachments(append(b, `,"Networks":`...), s.Networks)
-	}
-	if s.Wanted != nil {
-		if text, err := json.Marshal(s.Wanted); err == nil {
-			b = append(append(b, `,"Wanted":`...), text...)
-		}
-	}
-	return append(b, '}')
-}
-
-// appendString appends s as JSON has it.
-func appendString(b []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= 0x7f {
-			text, _ := json.Marshal(s) // never fails for a string
-			return append(b, text...)
-		}
-	}
-	return append(append(append(b, '"'), s...), '"')
 }
 
 // replaceFile writes b to a temporary name and renames it to path.
@@ -245,7 +192,7 @@ func readJSON(dir, name string, v any) error {
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(b, v); err != nil {
+	if err := wire.ReadJSON(b, v); err != nil {
 		return &fs.PathError{Op: "read", Path: path, Err: fs.ErrNotExist}
 	}
 	return nil

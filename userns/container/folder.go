@@ -3,7 +3,6 @@ package container
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbox/rootfs/volume"
+	"rbox/userns/wire"
 )
 
 // A Home is the folder of all containers of this host. Many hosts may share
@@ -249,10 +249,8 @@ func (f *Folder) Rename(c Config, name string) error {
 // Write fills config.json: before Born, so that commands find it whole, or
 // after, of a container that nobody keeps if its maker is killed in between.
 func (f *Folder) Write(c Config) error {
-	b, err := json.Marshal(c)
-	if err == nil {
-		_, err = f.config.WriteAt(b, 0)
-	}
+	b := wire.AppendJSON(nil, c)
+	_, err := f.config.WriteAt(b, 0)
 	if err == nil { // it may have been longer
 		err = f.config.Truncate(int64(len(b)))
 	}

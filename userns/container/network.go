@@ -2,7 +2,6 @@ package container
 
 import (
 	"net/netip"
-	"strconv"
 	"strings"
 
 	"rbox/slirp"
@@ -64,54 +63,6 @@ func RequestName(r slirp.Request) string {
 		return Private
 	}
 	return r.Plan.Name
-}
-
-// appendAttachments is json.Marshal for them; see appendJSON.
-func appendAttachments(b []byte, list []Attachment) []byte {
-	b = append(b, '[')
-	for i, a := range list {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = appendString(append(b, `{"Network":`...), a.Network)
-		for _, field := range []struct{ name, text string }{
-			{"Driver", a.Driver}, {"Link", a.Link}, {"Container", a.Container}, {"Interface", a.Interface}, {"MAC", a.MAC},
-			{"IP", addrText(a.IP)}, {"IP6", addrText(a.IP6)}, {"Gateway", addrText(a.Gateway)}, {"Gateway6", addrText(a.Gateway6)},
-		} {
-			if field.text != "" {
-				b = appendString(append(append(append(b, `,"`...), field.name...), `":`...), field.text)
-			}
-		}
-		b = strconv.AppendInt(append(b, `,"Bits":`...), int64(a.Bits), 10)
-		b = strconv.AppendInt(append(b, `,"Bits6":`...), int64(a.Bits6), 10)
-		if len(a.Names) > 0 {
-			b = append(b, `,"Names":`...)
-			for i, name := range a.Names {
-				b = appendString(append(b, "[,"[min(i, 1)]), name)
-			}
-			b = append(b, ']')
-		}
-		if len(a.Ports) > 0 {
-			b = append(b, `,"Ports":`...)
-			for i, p := range a.Ports {
-				b = appendString(append(append(b, "[,"[min(i, 1)]), `{"HostIP":`...), addrText(p.HostIP))
-				b = strconv.AppendUint(append(b, `,"HostPort":`...), uint64(p.HostPort), 10)
-				b = strconv.AppendUint(append(b, `,"ContainerPort":`...), uint64(p.ContainerPort), 10)
-				b = append(appendString(append(b, `,"Protocol":`...), p.Protocol), '}')
-			}
-			b = append(b, ']')
-		}
-		b = append(b, '}')
-	}
-	return append(b, ']')
-}
-
-// addrText is a as encoding/json has it: "" for none.
-func addrText(a netip.Addr) string {
-	if !a.IsValid() {
-		return ""
-	}
-	return a.String()
 }
 
 // scanAttachments is json.Unmarshal for them.
