@@ -15,9 +15,6 @@ import (
 // HTML needs: of bools, numbers, text, lists, maps from text, pointers,
 // structs, also embedded ones, and structs with a MarshalJSON or MarshalText.
 // It panics on others.
-//
-// Both this and ReadJSON serve the files that each start of a container reads
-// and writes. encoding/json takes longer to learn a type than to use it.
 func AppendJSON(b []byte, v any) []byte { return appendJSON(b, reflect.ValueOf(v)) }
 
 func appendJSON(b []byte, v reflect.Value) []byte {

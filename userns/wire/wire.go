@@ -1,6 +1,6 @@
 // Package wire passes values between rbox and its stage executable, which are
-// of one build and know the same types. encoding/json would spend most of a
-// container's start on learning those types.
+// of one build and know the same types, and reads and writes the files of each
+// start. encoding/json would spend most of that on learning those types.
 //
 // A value is written as its parts in order: integers as varints, a bool as one
 // byte, text and lists after their length, a pointer after a byte that tells
