@@ -29,6 +29,14 @@ func (m *monitor) startUplinks() error {
 	return nil
 }
 
+// awaitUplinks waits until the processes run: no other can be started while we
+// start the container's, which waits for them.
+func (m *monitor) awaitUplinks() {
+	for _, u := range m.uplinks {
+		<-u.started
+	}
+}
+
 // askNetworks asks for an endpoint on each network in the network namespace of
 // the process pid.
 func (m *monitor) askNetworks(pid int) error {

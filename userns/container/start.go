@@ -70,6 +70,7 @@ func (m *monitor) start(account stage.Account, heard func(*client) error) error 
 	if len(m.uplinks) > 0 {
 		ready.Networked, ready.Sysctls = true, m.networkSysctls()
 		prepare = append(prepare, m.awaitNetworks)
+		m.awaitUplinks()
 	}
 	child, err := userns.StartPrepared(m.Plan.Program(ready), flags, -1, prepare...)
 	if m.console != nil {

@@ -17,8 +17,9 @@ import (
 // connection to its network process, which attaches the container for as long as
 // that is open.
 type uplink struct {
-	sock int
-	over chan struct{} // closed once the process is gone
+	sock    int
+	started chan struct{} // closed once the process runs, or could not be started
+	over    chan struct{} // closed once it is gone
 
 	mu     sync.Mutex
 	child  *userns.Child // the process, while it is ours and lives
@@ -32,8 +33,9 @@ func startUplink(exe *os.File) (*uplink, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("socketpair", err)
 	}
-	u := &uplink{sock: pair[0], over: make(chan struct{})}
+	u := &uplink{sock: pair[0], started: make(chan struct{}), over: make(chan struct{})}
 	go u.run(exe, pair[1])
+	runtime.Gosched() // we have one processor: it starts now, and we go on while it does
 	return u, nil
 }
 
@@ -43,6 +45,7 @@ func (u *uplink) run(exe *os.File, far int) {
 	runtime.LockOSThread()
 	defer close(u.over)
 	child, err := startNetworkProcess(exe, far)
+	close(u.started)
 	u.mu.Lock()
 	u.child, u.failed = child, err
 	if u.closed && err == nil {
