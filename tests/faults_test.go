@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -486,8 +487,28 @@ func TestFullDisk(t *testing.T) {
 func TestFullDiskUnderARunningContainer(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, noImage)
-	got := b.onTmpfs("size=30m", `mkdir rt; "$RBOX" import "$ALPINE" alpine >/dev/null && "$RBOX" run --rm alpine sh -c "dd if=/dev/zero of=/big bs=1M count=50 2>/dev/null; echo status \$?"; "$RBOX" run --rm alpine echo next`)
+	got := b.onTmpfs("size=80m", `mkdir rt; "$RBOX" import "$ALPINE" alpine >/dev/null && "$RBOX" run --rm alpine sh -c "dd if=/dev/zero of=/big bs=1M count=100 2>/dev/null; echo status \$?"
+		for i in $(seq 100); do "$RBOX" run --rm alpine echo next 2>/dev/null && break; sleep 0.05; done # what it wrote is deleted once it has ended`)
 	if got.status != 0 || got.stdout != "status 1\nnext\n" {
+		t.Errorf("got %v", got)
+	}
+}
+
+// However little room there is, a program does not run in vain: rbox fails
+// before, or ends with its status.
+func TestAlmostFullDisk(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, noImage)
+	got := b.onTmpfs("size=80m", `mkdir rt; "$RBOX" import "$ALPINE" alpine >/dev/null; "$RBOX" run --rm alpine true
+		dd if=/dev/zero of=fill bs=4096 2>/dev/null
+		for flags in --rm --rm\ --log-driver=file ""; do
+			n=0; until [ $n = 60 ] || [ "$status" = 3 ]; do
+				out=$("$RBOX" run $flags alpine sh -c "echo ran; exit 3" 2>&1); status=$?
+				echo "$status $(echo "$out" | grep -c "^ran$")"
+				truncate -s -4096 fill; n=$((n+1))
+			done; status=
+		done | sort | uniq -c; truncate -s -4M fill; "$RBOX" rm -a >/dev/null; "$RBOX" run --rm alpine echo next`)
+	if !regexp.MustCompile(`^ *[0-9]+ 125 0\n +3 3 1\nnext\n$`).MatchString(got.stdout) {
 		t.Errorf("got %v", got)
 	}
 }

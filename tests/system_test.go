@@ -93,7 +93,10 @@ func TestSystemCheck(t *testing.T) {
 		"a layer has no record":   {func() error { return write(one("layers/*/*/layer.json"), "{") }, `unpacked layer [0-9a-f]{12} is damaged: its record is damaged`},
 		"a name without an image": {func() error { return write(filepath.Join(b.root, "refs/bad"), "text") }, "an image's name that points nowhere"},
 		"a name without a container": {func() error { return os.Symlink(strings.Repeat("a", 64), filepath.Join(host, "names/ghost")) },
-			"the name ghost points to no container"},
+			"the name ghost is that of no container"},
+		"a name that a rename left": {func() error {
+			return os.Symlink(filepath.Base(one("containers/*/kept/*")), filepath.Join(host, "names/former"))
+		}, "the name former is that of no container"},
 		"a container without its name": {func() error { return os.Remove(filepath.Join(host, "names/one")) }, "is not found by its name one"},
 		"a state that is none":         {func() error { return write(filepath.Join(one("containers/*/kept/*"), "state.json"), "{") }, "has a state that cannot be read"},
 		"a container without work":     {func() error { return os.RemoveAll(filepath.Join(one("containers/*/kept/*"), "work")) }, "has lost .*/work"},

@@ -32,8 +32,8 @@ func (h *Home) Check() (list []Finding, err error) {
 	entries, err = os.ReadDir(filepath.Join(h.Dir, names))
 	for _, e := range entries {
 		path := filepath.Join(h.Dir, names, e.Name())
-		if id, err := os.Readlink(path); err == nil && !h.hasName(id) {
-			list = append(list, Finding{What: "the name " + e.Name() + " points to no container", Mend: func() error {
+		if id, err := os.Readlink(path); err == nil && !h.hasName(id, e.Name()) {
+			list = append(list, Finding{What: "the name " + e.Name() + " is that of no container", Mend: func() error {
 				h.forget(id, e.Name())
 				return nil
 			}})

@@ -151,24 +151,40 @@ func Short(id string) string { return id[:min(len(id), 12)] }
 // readJSON then says that it is not there.
 func writeState(dir string, s State) error {
 	defer markChanged(dir)
-	return os.WriteFile(filepath.Join(dir, "state.json"), wire.AppendJSON(nil, s), 0o600)
+	return writeInPlace(filepath.Join(dir, "state.json"), os.O_CREATE, wire.AppendJSON(nil, s))
 }
 
-// replaceState is writeState, whole or not at all, but on a full disk: how a
-// container ended is written in place of how it began, which takes no room.
+// reserveState makes a state.json where there is none, so that a full disk shows
+// before the program runs: to write into what is there takes no room.
+func reserveState(dir string, s State) error {
+	err := writeInPlace(filepath.Join(dir, "state.json"), os.O_CREATE|os.O_EXCL, wire.AppendJSON(nil, s))
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
+}
+
+// replaceState is writeState, whole or not at all, but on a full disk.
 func replaceState(dir string, s State) error {
 	defer markChanged(dir)
 	path, text := filepath.Join(dir, "state.json"), wire.AppendJSON(nil, s)
 	err := replaceFile(path, text)
-	if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
-		return err
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		if writeInPlace(path, 0, text) == nil {
+			return nil
+		}
 	}
-	file, openErr := os.OpenFile(path, os.O_WRONLY, 0)
-	if openErr != nil {
+	return err
+}
+
+// writeInPlace gives the file at path the text, in the room that it has.
+func writeInPlace(path string, flags int, text []byte) error {
+	file, err := os.OpenFile(path, os.O_WRONLY|flags, 0o600)
+	if err != nil {
 		return err
 	}
 	defer file.Close()
-	if _, writeErr := file.WriteAt(text, 0); writeErr != nil {
+	if _, err := file.WriteAt(text, 0); err != nil {
 		return err
 	}
 	return file.Truncate(int64(len(text)))

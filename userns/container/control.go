@@ -269,14 +269,18 @@ func (m *monitor) rename(name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	old := Info{Config: m.Config, State: m.state}.Name()
-	if err := m.home.takeName(name, m.ID); err != nil {
+	err := m.home.rename(m.ID, old, name, func() error {
+		before := m.state.Name
+		m.state.Name = name
+		err := m.saveState()
+		if err != nil {
+			m.state.Name = before
+		}
+		return err
+	})
+	if err != nil {
 		return err
 	}
-	m.state.Name = name
-	if err := m.saveState(); err != nil {
-		return err
-	}
-	m.home.forget(m.ID, old)
 	m.event("rename", map[string]string{"oldName": "/" + old})
 	return nil
 }

@@ -67,11 +67,19 @@ func (h *Home) exists(id string) bool {
 	return err == nil
 }
 
-// hasName tells whether id is a container's, or that of one in the making,
-// which takes its name before it is there.
-func (h *Home) hasName(id string) bool {
-	_, err := os.Lstat(filepath.Join(h.Dir, passing, unborn+id))
-	return err == nil || h.exists(id)
+// hasName tells whether name is that of the container id, or of one in the
+// making, which takes its name before it is there. A rename that was cut short
+// leaves a link to a container that has another.
+func (h *Home) hasName(id, name string) bool {
+	if _, err := os.Lstat(filepath.Join(h.Dir, passing, unborn+id)); err == nil {
+		return true
+	}
+	if !h.exists(id) {
+		return false
+	}
+	info := Info{State: readState(h.folder(id))}
+	err := readJSON(h.folder(id), "config.json", &info.Config)
+	return err != nil || info.Name() == name // a configuration is written after its container is born
 }
 
 // mountpoint is where monitors mount.
@@ -235,15 +243,10 @@ func (f *Folder) Rename(c Config, name string) error {
 		return err
 	}
 	old := Info{Config: c, State: s}.Name()
-	if err := f.home.takeName(name, f.id); err != nil {
-		return err
-	}
-	s.Name = name
-	if err := replaceState(f.Dir, s); err != nil {
-		return err
-	}
-	f.home.forget(f.id, old)
-	return nil
+	return f.home.rename(f.id, old, name, func() error {
+		s.Name = name
+		return replaceState(f.Dir, s)
+	})
 }
 
 // Write fills config.json: before Born, so that commands find it whole, or
@@ -287,33 +290,58 @@ func (h *Home) takeName(name, id string) error {
 	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if owner, err := os.Readlink(path); err == nil && h.hasName(owner) {
+	if owner, err := os.Readlink(path); err == nil && h.hasName(owner, name) {
 		return &NameInUseError{name, owner}
 	}
-	return h.takeStaleName(path, name, id)
-}
-
-// takeStaleName is takeName for one process at a time: of several that find a
-// name free to take, one gets it.
-func (h *Home) takeStaleName(path, name, id string) error {
 	lock, err := h.lockNames()
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
+	return h.takeStaleName(name, id)
+}
+
+// takeStaleName is takeName for who has the lock of names: of several that find
+// a name free to take, one gets it.
+func (h *Home) takeStaleName(name, id string) error {
+	path := filepath.Join(h.Dir, names, name)
 	for {
 		err := os.Symlink(id, path)
 		if !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 		owner, err := os.Readlink(path)
-		if err == nil && h.hasName(owner) {
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // it was removed just now
+		case err != nil:
+			return err
+		case owner == id:
+			return nil
+		case h.hasName(owner, name):
 			return &NameInUseError{name, owner}
-		}
-		if err == nil {
+		default:
 			os.Remove(path)
 		}
 	}
+}
+
+// rename gives the container id the name to in place of from, once record has
+// recorded it. Who else wants a name of the two waits.
+func (h *Home) rename(id, from, to string, record func() error) error {
+	lock, err := h.lockNames()
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := h.takeStaleName(to, id); err != nil {
+		return err
+	}
+	if err := record(); err != nil {
+		h.unlink(id, to)
+		return err
+	}
+	h.unlink(id, from)
+	return nil
 }
 
 // lockNames is for who removes a name: it may be another's by then.
@@ -365,6 +393,12 @@ func (h *Home) forget(id, name string) {
 	if lock, err := h.lockNames(); err == nil {
 		defer lock.Close()
 	}
+	h.unlink(id, name)
+}
+
+// unlink removes name if it is the container id's.
+func (h *Home) unlink(id, name string) {
+	path := filepath.Join(h.Dir, names, name)
 	if owner, err := os.Readlink(path); err == nil && owner == id {
 		os.Remove(path)
 	}

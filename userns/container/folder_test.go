@@ -102,6 +102,46 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// A rename that is cut short leaves two names, of which the container has one:
+// the other is free.
+func TestRenameCutShort(t *testing.T) {
+	h := home(t)
+	link := func(id, name string) {
+		t.Helper()
+		if err := os.Symlink(id, filepath.Join(h.Dir, names, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	create(t, h, "aa", "old", false)
+	link("aa", "new") // killed before it was recorded
+	create(t, h, "bb", "new", false)
+	link("bb", "newer")
+	folder := filepath.Join(h.Dir, kept, "bb")
+	if err := writeState(folder, State{Name: "newer"}); err != nil { // killed once it was
+		t.Fatal(err)
+	}
+	create(t, h, "cc", "new", false)
+	for name, id := range map[string]string{"old": "aa", "newer": "bb", "new": "cc"} {
+		if got, err := h.Find(name); got != id || err != nil {
+			t.Errorf("%s is %s, %v; want %s", name, got, err, id)
+		}
+		var used *NameInUseError
+		if err := h.takeName(name, "dd"); !errors.As(err, &used) || used.ID != id {
+			t.Errorf("%s can be taken: %v", name, err)
+		}
+	}
+	link("aa", "again")
+	if err := h.rename("aa", "old", "again", func() error { return nil }); err != nil {
+		t.Errorf("a rename cannot be repeated: %v", err)
+	}
+	if err := h.rename("aa", "again", "more", func() error { return fs.ErrPermission }); err == nil {
+		t.Error("a rename that cannot be recorded is no failure")
+	}
+	if entries, _ := os.ReadDir(filepath.Join(h.Dir, names)); len(entries) != 3 {
+		t.Errorf("names: %v", entries)
+	}
+}
+
 // Many want one name, which is free, or whose container is gone.
 func TestOneOfManyGetsTheName(t *testing.T) {
 	for round := range 30 {

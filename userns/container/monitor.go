@@ -200,6 +200,9 @@ func (m *monitor) begin() error {
 	}
 	account, err := m.mount()
 	if err == nil {
+		err = reserveState(m.Dir, m.state)
+	}
+	if err == nil {
 		err = m.start(account, heard)
 	}
 	if err == nil {

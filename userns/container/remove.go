@@ -99,6 +99,7 @@ func (h *Home) end(id string) (lock *os.File, err error) {
 	if err != nil {
 		return nil, err
 	}
+	begun := time.Now()
 	for pause := time.Millisecond; ; pause = min(2*pause, maxKillPause) {
 		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if !h.exists(id) {
@@ -109,6 +110,9 @@ func (h *Home) end(id string) (lock *os.File, err error) {
 			return lock, err
 		}
 		killContainer(dir) // each time: one that is about to start cannot be reached yet
+		if time.Since(begun) > endingTime {
+			killMonitor(dir) // it is stopped, say: process 1 goes with it
+		}
 		time.Sleep(pause)
 	}
 }
@@ -127,7 +131,6 @@ func killContainer(dir string) {
 			if _, _, err := receive(sock); err != unix.EAGAIN {
 				return
 			}
-			killMonitor(dir) // it is stopped, say: process 1 goes with it
 		}
 	}
 	var s State
