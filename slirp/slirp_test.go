@@ -217,7 +217,8 @@ func TestSettle(t *testing.T) {
 		"at leisure":   {want: "10.0.2.0/24 10.0.2.2 10.0.2.3 10.0.2.100 fd00::/64 fd00::2 fd00::3 fd00::100"},
 		"in use":       {routes: prefixes("10.0.2.128/25", "10.0.3.0/24", "192.168.0.0/16", "fd00::/60"), want: "10.0.4.0/24 10.0.4.2 10.0.4.3 10.0.4.100 fd00:0:0:10::/64 fd00:0:0:10::2 fd00:0:0:10::3 fd00:0:0:10::100"},
 		"all in use":   {routes: prefixes("10.0.0.0/8"), want: "10.0.2.0/24 10.0.2.2 10.0.2.3 10.0.2.100 fd00::/64 fd00::2 fd00::3 fd00::100"},
-		"asked for":    {plan: Plan{Subnet: netip.MustParsePrefix("10.0.9.0/24"), IPv4Only: true}, routes: prefixes("10.0.9.0/24"), want: "10.0.9.0/24 10.0.9.2 10.0.9.3 10.0.9.100"},
+		"asked for":    {plan: Plan{Subnet: netip.MustParsePrefix("10.0.9.0/24"), IPv4Only: true}, routes: prefixes("10.0.8.0/24"), want: "10.0.9.0/24 10.0.9.2 10.0.9.3 10.0.9.100"},
+		"no longer":    {plan: Plan{Subnet: netip.MustParsePrefix("10.0.9.0/24"), IPv4Only: true}, routes: prefixes("10.0.9.0/25"), want: "10.0.2.0/24 10.0.2.2 10.0.2.3 10.0.2.100"},
 		"a small one":  {plan: Plan{Subnet: netip.MustParsePrefix("10.0.9.128/25"), IPv4Only: true}, want: "10.0.9.128/25 10.0.9.130 10.0.9.131 10.0.9.228"},
 		"IPv4 routes6": {plan: Plan{IPv4Only: true}, routes: prefixes("fd00::/8"), want: "10.0.2.0/24 10.0.2.2 10.0.2.3 10.0.2.100"},
 	} {

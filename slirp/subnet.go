@@ -15,11 +15,11 @@ const (
 
 // Settle chooses the addresses of a private network and of its container: the
 // first of 10.0.2.0/24, 10.0.3.0/24 and on, and of fd00::/64, fd00:0:0:1::/64
-// and on, that overlaps none of routes, which are the host's. What is chosen
-// anew is all but a subnet that the user gave.
+// and on, that overlaps none of routes, which are the host's. Subnets that were
+// chosen before, or given, stay if that still holds.
 func (r *Request) Settle(routes []netip.Prefix) {
 	p, e := &r.Plan, &r.Endpoint
-	if !p.Subnet.IsValid() {
+	if !p.Subnet.IsValid() || slices.ContainsFunc(routes, p.Subnet.Overlaps) {
 		p.Subnet = firstFree(routes, 2, 255, func(n int) netip.Prefix {
 			return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(n), 0}), 24)
 		})
@@ -29,7 +29,7 @@ func (r *Request) Settle(routes []netip.Prefix) {
 	if p.IPv4Only {
 		return
 	}
-	if !p.Subnet6.IsValid() {
+	if !p.Subnet6.IsValid() || slices.ContainsFunc(routes, p.Subnet6.Overlaps) {
 		p.Subnet6 = firstFree(routes, 0, 255, func(n int) netip.Prefix {
 			return netip.PrefixFrom(netip.AddrFrom16([16]byte{0: 0xfd, 7: byte(n)}), 64)
 		})
