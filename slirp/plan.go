@@ -21,6 +21,10 @@ type Plan struct {
 	Internal     bool // no way out
 	HostLoopback bool // the gateway's address means the host's loopback
 
+	// HostInstead lets the container have the host's network, with a warning, where
+	// none of its own can be made: it asked for none, and for no ports.
+	HostInstead bool `json:",omitempty"`
+
 	Resolver Resolver
 }
 

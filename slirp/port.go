@@ -132,7 +132,7 @@ func publish(specs []string, all bool, exposed []string) (ports []Port, err erro
 				continue
 			}
 			if i := slices.IndexFunc(ports, p.collides); i >= 0 {
-				return nil, &InputError{"-p " + spec, fmt.Sprintf("port %d/%s of the host leads to %s already", p.HostPort, p.Protocol, ports[i].inside()), ""}
+				return nil, &InputError{"-p " + spec, fmt.Sprintf("port %d/%s of the host leads to %s already", p.HostPort, p.Protocol, ports[i].Inside()), ""}
 			}
 			ports = append(ports, p)
 		}
@@ -147,7 +147,7 @@ func publish(specs []string, all bool, exposed []string) (ports []Port, err erro
 			continue // an image may expose what cannot be published
 		}
 		p := Port{ContainerPort: uint16(n), Protocol: protocol}
-		if !slices.ContainsFunc(ports, func(o Port) bool { return o.inside() == p.inside() }) {
+		if !slices.ContainsFunc(ports, func(o Port) bool { return o.Inside() == p.Inside() }) {
 			ports = append(ports, p)
 		}
 	}
@@ -165,8 +165,8 @@ func (p Port) collides(o Port) bool {
 	return p.HostIP.Is4() == o.HostIP.Is4() && (p.HostIP.IsUnspecified() || o.HostIP.IsUnspecified())
 }
 
-// inside is the container's port, as 80/tcp.
-func (p Port) inside() string { return strconv.Itoa(int(p.ContainerPort)) + "/" + p.Protocol }
+// Inside is the container's port, as 80/tcp.
+func (p Port) Inside() string { return strconv.Itoa(int(p.ContainerPort)) + "/" + p.Protocol }
 
 // A Binding is an address and port of the host, in Docker's words (Engine API, PortBinding).
 type Binding struct {
@@ -199,7 +199,7 @@ func PortMap(published []Port, exposed []string) map[string][]Binding {
 		m[e] = nil
 	}
 	for _, p := range published {
-		m[p.inside()] = append(m[p.inside()], p.bindings()...)
+		m[p.Inside()] = append(m[p.Inside()], p.bindings()...)
 	}
 	return m
 }
@@ -234,7 +234,7 @@ func PortsText(published []Port, exposed []string) string {
 func mappings(published []Port, exposed []string) (list []mapping) {
 	known := map[string]bool{}
 	for _, p := range published {
-		known[p.inside()] = true
+		known[p.Inside()] = true
 		for _, b := range p.bindings() {
 			list = append(list, mapping{b, int(p.HostPort), int(p.ContainerPort), p.Protocol, int(p.HostPort), int(p.ContainerPort)})
 		}

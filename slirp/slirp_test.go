@@ -163,7 +163,7 @@ func describe(c Choice) string {
 			if p.HostIP.IsValid() {
 				host = b.String()
 			}
-			text += " " + host + ">" + p.inside()
+			text += " " + host + ">" + p.Inside()
 		}
 	}
 	return text
@@ -292,9 +292,9 @@ func FuzzParsePublish(f *testing.F) {
 		}
 		for _, p := range ports {
 			b := p.bindings()[0]
-			spec := b.HostPort + ":" + p.inside()
+			spec := b.HostPort + ":" + p.Inside()
 			if p.HostIP.IsValid() {
-				spec = b.String() + ":" + p.inside()
+				spec = b.String() + ":" + p.Inside()
 			}
 			if again, err := ParsePublish(spec); err != nil || len(again) != 1 || again[0] != p {
 				t.Errorf("%q: %+v, written %q, read as %+v, %v", text, p, spec, again, err)

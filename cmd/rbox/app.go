@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbox/rootfs"
+	"rbox/slirp"
 	"rbox/userns"
 	"rbox/userns/container"
 )
@@ -28,10 +29,11 @@ type App struct {
 
 	outer   *userns.Outer
 	home    *container.Home
+	around  *slirp.Surroundings
 	storage *rootfs.Choice      // where layers lie, and how they are mounted
 	early   *early              // of `rbox run`
 	memory  map[string]*os.File // carried executables, where no file may be executed
-	held    []*os.File          // locks of volumes
+	held    []*os.File          // locks of volumes and networks
 }
 
 func newApp() *App {
@@ -188,7 +190,7 @@ func (a *App) Stage() (string, error) {
 // networkSum is the file of stageFiles with the hash of the network process,
 // which is written out as networkExe.
 const (
-	networkSum  = "stagebin/network.sum"
+	networkSum = "stagebin/network.sum"
 	networkExe = "rbox-network"
 )
 

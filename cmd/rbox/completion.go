@@ -64,7 +64,9 @@ const (
 	valueImages     valueKind = "images"
 	valueContainers valueKind = "containers"
 	valueVolumes    valueKind = "volumes"
-	valueObjects    valueKind = "objects" // any of the three
+	valueNetworks   valueKind = "networks"
+	valueModes      valueKind = "modes"   // what --network takes
+	valueObjects    valueKind = "objects" // an image, a container, a volume or a network
 	valueCopies     valueKind = "copies"  // a file, or a container and a colon
 	valuePrograms   valueKind = "programs"
 )
@@ -121,7 +123,7 @@ func valueCompletion(v *kong.Value, placeholder string) completionValue {
 		end = len(placeholder)
 	}
 	switch what := placeholder[:end]; {
-	case placeholder == "CONTAINER|IMAGE|VOLUME":
+	case placeholder == "CONTAINER|IMAGE|VOLUME|NETWORK":
 		c.kind = valueObjects
 	case what == "SRC" || what == "DST":
 		c.kind = valueCopies
@@ -133,6 +135,10 @@ func valueCompletion(v *kong.Value, placeholder string) completionValue {
 		c.kind = valueContainers
 	case what == "VOLUME":
 		c.kind = valueVolumes
+	case what == "NETWORK" && v.Flag != nil:
+		c.kind = valueModes
+	case what == "NETWORK":
+		c.kind = valueNetworks
 	case what == "COMMAND" && v.Passthrough:
 		c.kind = valuePrograms
 	}

@@ -65,8 +65,12 @@ func fishValue(v completionValue) string {
 		return " -f -a '(__rbox_containers)'"
 	case valueVolumes:
 		return " -f -a '(__rbox_volumes)'"
+	case valueNetworks:
+		return " -f -a '(__rbox_networks)'"
+	case valueModes:
+		return " -f -a 'private none host (__rbox_networks)'"
 	case valueObjects:
-		return " -f -a '(__rbox_containers; __rbox_images; __rbox_volumes)'"
+		return " -f -a '(__rbox_containers; __rbox_images; __rbox_volumes; __rbox_networks)'"
 	case valueCopies:
 		return " -F -a '(__rbox_copies)'"
 	case valuePrograms:

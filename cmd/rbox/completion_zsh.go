@@ -103,6 +103,10 @@ func zshAction(v completionValue) string {
 		return "_rbox_containers"
 	case valueVolumes:
 		return "_rbox_volumes"
+	case valueNetworks:
+		return "_rbox_networks"
+	case valueModes:
+		return "_rbox_modes"
 	case valueObjects:
 		return "_rbox_objects"
 	case valueCopies:

@@ -152,7 +152,7 @@ func (c *GenerateSystemdCmd) unit(app *App, info container.Info) (*unit, error) 
 
 // peers are the units, named alike, of the containers whose namespaces this one shares.
 func (c *GenerateSystemdCmd) peers(home *container.Home, o container.Options) (units []string) {
-	for _, mode := range []string{o.Userns, o.Pid, o.Ipc, o.Uts} {
+	for _, mode := range []string{o.Userns, o.Network, o.Pid, o.Ipc, o.Uts} {
 		id, shared := strings.CutPrefix(mode, "container:")
 		if !shared {
 			continue

@@ -10,12 +10,12 @@ import (
 	"rbox/userns/container"
 )
 
-// InspectCmd shows all about containers, images and volumes.
+// InspectCmd shows all about containers, images, volumes and networks.
 type InspectCmd struct {
-	Type   string   `enum:",container,image,volume" default:"" placeholder:"KIND" help:"Look for a container, an image or a volume only."`
+	Type   string   `enum:",container,image,volume,network" default:"" placeholder:"KIND" help:"Look for a container, an image, a volume or a network only."`
 	Format string   `short:"f" placeholder:"TEMPLATE" help:"json, or a Go template over Docker's fields."`
 	Size   bool     `short:"s" help:"Tell how much containers have written, too."`
-	Names  []string `arg:"" name:"CONTAINER|IMAGE|VOLUME" help:"Names or ids, looked for in this order."`
+	Names  []string `arg:"" name:"CONTAINER|IMAGE|VOLUME|NETWORK" help:"Names or ids, looked for in this order."`
 }
 
 // ContainerInspectCmd is InspectCmd for containers alone.
@@ -37,7 +37,7 @@ func (e *NoObjectError) Error() string { return "no such object: " + e.Name }
 
 // Hint lists what there is.
 func (e *NoObjectError) Hint() string {
-	return "rbox ps -a, rbox images and rbox volume ls list what there is"
+	return "rbox ps -a, rbox images, rbox volume ls and rbox network ls list what there is"
 }
 
 // Run prints a JSON list of all that is there.
@@ -98,7 +98,7 @@ func (c *InspectCmd) find(app *App, name string) (any, error) {
 			return v, err
 		}
 	}
-	return inspectVolume(app, c.Type, name)
+	return inspectOther(app, c.Type, name)
 }
 
 func (c *InspectCmd) container(app *App, name string) (any, error) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"rbox/rootfs"
+	"rbox/slirp"
 	"rbox/userns/container"
 	"rbox/userns/stage"
 )
@@ -73,7 +75,7 @@ type detailHost struct {
 	ContainerIDFile string
 	LogConfig       detailLog
 	NetworkMode     string
-	PortBindings    map[string][]struct{}
+	PortBindings    map[string][]slirp.Binding
 	RestartPolicy   detailRestart
 	AutoRemove      bool
 	VolumeDriver    string
@@ -162,7 +164,7 @@ type detailNetwork struct {
 	Bridge              string
 	SandboxID           string
 	SandboxKey          string
-	Ports               map[string][]struct{}
+	Ports               map[string][]slirp.Binding
 	EndpointID          string
 	Gateway             string
 	GlobalIPv6Address   string
@@ -175,7 +177,7 @@ type detailNetwork struct {
 }
 
 type detailEndpoint struct {
-	IPAMConfig          *struct{}
+	IPAMConfig          *detailIPAM
 	Links               []string
 	Aliases             []string
 	MacAddress          string
@@ -188,6 +190,12 @@ type detailEndpoint struct {
 	GlobalIPv6Address   string
 	GlobalIPv6PrefixLen int
 	DNSNames            []string
+}
+
+// detailIPAM has the addresses that were asked for.
+type detailIPAM struct {
+	IPv4Address string `json:",omitempty"`
+	IPv6Address string `json:",omitempty"`
 }
 
 // newContainerDetail is what rbox knows of a container in Docker's words.
@@ -205,20 +213,8 @@ func newContainerDetail(app *App, info container.Info) *containerDetail {
 	if c.Log.Driver == "file" {
 		d.LogPath = filepath.Join(info.Dir, "log")
 	}
-	d.NetworkSettings.Ports = map[string][]struct{}{}
-	d.NetworkSettings.Networks = map[string]detailEndpoint{networkName(c): {}}
+	d.NetworkSettings = newDetailNetwork(app, info)
 	return d
-}
-
-// networkName is what the container's network is called.
-func networkName(c container.Config) string {
-	switch {
-	case c.Options.Network != "":
-		return c.Options.Network
-	case c.Plan.Namespaces.HostNetwork:
-		return "host"
-	}
-	return "none"
 }
 
 // driverName is the storage driver's; a bound directory has none.
@@ -245,10 +241,10 @@ func newDetailState(info container.Info) detailState {
 func newDetailHost(c container.Config) detailHost {
 	p := c.Plan
 	h := detailHost{
-		Binds: c.Options.Binds, NetworkMode: networkName(c), PortBindings: map[string][]struct{}{},
+		Binds: c.Options.Binds, NetworkMode: networkMode(c), PortBindings: portBindings(c), PublishAllPorts: c.Options.PublishAll,
 		LogConfig:   detailLog{Type: c.Log.Driver, Config: logOptions(c.Log)},
 		Annotations: c.Annotations, RestartPolicy: detailRestart{c.Restart.Name, c.Restart.Limit}, AutoRemove: c.AutoRemove, CgroupnsMode: "private",
-		DNS: notNil(c.Options.DNS), DNSOptions: []string{}, DNSSearch: []string{}, ExtraHosts: c.Options.AddHost, GroupAdd: p.Process.Groups,
+		DNS: notNil(c.Options.DNS), DNSOptions: notNil(c.Options.DNSOpts), DNSSearch: notNil(c.Options.Search), ExtraHosts: c.Options.AddHost, GroupAdd: p.Process.Groups,
 		IpcMode: c.Options.Ipc, PidMode: c.Options.Pid, UTSMode: c.Options.Uts, UsernsMode: c.Options.Userns,
 		ReadonlyRootfs: p.ReadOnly, ShmSize: p.ShmSize, Runtime: "rbox", Devices: []detailDevice{}, Ulimits: []detailUlimit{},
 		MaskedPaths: p.Masked, ReadonlyPaths: p.Locked,
@@ -280,6 +276,55 @@ func newDetailHost(c container.Config) detailHost {
 		}
 	}
 	return h
+}
+
+// newDetailNetwork says which networks the container is on or, while it does not
+// run, is to be on.
+func newDetailNetwork(app *App, info container.Info) detailNetwork {
+	d := detailNetwork{Ports: map[string][]slirp.Binding{}, Networks: map[string]detailEndpoint{}}
+	for _, name := range info.NetworkNames() {
+		d.Networks[name] = detailEndpoint{}
+	}
+	if info.Running && len(info.State.Networks) > 0 {
+		d.SandboxID, d.SandboxKey = info.Config.ID, "/proc/"+strconv.Itoa(info.State.Pid)+"/ns/net"
+		d.Ports = slirp.PortMap(publishedPorts(&info), info.Config.Options.Exposed)
+		for _, a := range info.State.Networks {
+			d.Networks[a.Network] = newDetailEndpoint(app, a)
+		}
+		first := d.Networks[info.State.Networks[0].Network]
+		d.EndpointID, d.MacAddress = first.EndpointID, first.MacAddress
+		d.Gateway, d.IPAddress, d.IPPrefixLen = first.Gateway, first.IPAddress, first.IPPrefixLen
+		d.IPv6Gateway, d.GlobalIPv6Address, d.GlobalIPv6PrefixLen = first.IPv6Gateway, first.GlobalIPv6Address, first.GlobalIPv6PrefixLen
+	}
+	for _, r := range info.Networks() {
+		name := container.RequestName(r)
+		e := d.Networks[name]
+		if r.Plan.Name != "" && (r.Endpoint.IP.IsValid() || r.Endpoint.IP6.IsValid()) {
+			e.IPAMConfig = &detailIPAM{addressText(r.Endpoint.IP), addressText(r.Endpoint.IP6)}
+			d.Networks[name] = e
+		}
+	}
+	return d
+}
+
+func newDetailEndpoint(app *App, a container.Attachment) detailEndpoint {
+	e := detailEndpoint{
+		Aliases: notNil(a.Names), DNSNames: notNil(a.Names), MacAddress: a.MAC, EndpointID: a.Container,
+		Gateway: addressText(a.Gateway), IPAddress: addressText(a.IP), IPPrefixLen: a.Bits,
+		IPv6Gateway: addressText(a.Gateway6), GlobalIPv6Address: addressText(a.IP6), GlobalIPv6PrefixLen: a.Bits6,
+	}
+	if n, err := app.Networks().Get(a.Network); err == nil {
+		e.NetworkID = n.ID
+	}
+	return e
+}
+
+// addressText is "" for no address.
+func addressText(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
 }
 
 func notNil(list []string) []string {
@@ -350,6 +395,12 @@ func newDetailConfig(app *App, c container.Config) detailConfig {
 	if c.StopSignal == "" {
 		d.StopSignal = "SIGTERM"
 	}
+	if len(c.Options.Exposed) > 0 {
+		d.ExposedPorts = map[string]struct{}{}
+		for _, port := range c.Options.Exposed {
+			d.ExposedPorts[port] = struct{}{}
+		}
+	}
 	if c.ImageID == "" {
 		return d
 	}
@@ -357,7 +408,7 @@ func newDetailConfig(app *App, c container.Config) detailConfig {
 	// long as the container is there.
 	if s, err := app.Images(); err == nil {
 		if m, err := s.Lookup(c.ImageID); err == nil {
-			d.ExposedPorts, d.Volumes = m.Config.Config.ExposedPorts, m.Config.Config.Volumes
+			d.Volumes = m.Config.Config.Volumes
 		}
 	}
 	return d

@@ -18,7 +18,7 @@ func printTemplate(io.Writer, string, []any) error { return errBeyond }
 
 func (*containerDetail) addSizes(*App, *container.Home, container.Info) error { return errBeyond }
 
-func inspectVolume(*App, string, string) (any, error) { return nil, errBeyond }
+func inspectOther(*App, string, string) (any, error) { return nil, errBeyond }
 
 // wholeOnly ends what the front cannot do.
 func wholeOnly() error { return errBeyond }

@@ -37,7 +37,7 @@ type grammar struct {
 	Logs       LogsCmd       `cmd:"" group:"Containers" help:"Show what a container wrote."`
 	Ps         PsCmd         `cmd:"" group:"Containers" aliases:"list,ls" help:"List containers."`
 	Top        TopCmd        `cmd:"" group:"Containers" help:"Show the processes of a container."`
-	Inspect    InspectCmd    `cmd:"" group:"Containers" help:"Show all about containers, images and volumes, as JSON."`
+	Inspect    InspectCmd    `cmd:"" group:"Containers" help:"Show all about containers, images, volumes and networks, as JSON."`
 	Wait       WaitCmd       `cmd:"" group:"Containers" help:"Wait until containers end, and print their exit statuses."`
 	Rename     RenameCmd     `cmd:"" group:"Containers" help:"Give a container another name."`
 	Rm         RmCmd         `cmd:"" group:"Containers" help:"Remove containers."`

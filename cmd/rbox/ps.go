@@ -128,9 +128,6 @@ func (c *PsCmd) command(info *container.Info) string {
 	return strconv.Quote(text)
 }
 
-// portsText lists published ports: there are none yet.
-func portsText(*container.Info) string { return "" }
-
 // statusText is a container's condition in Docker's words.
 func statusText(info *container.Info, now time.Time) string {
 	s := info.State

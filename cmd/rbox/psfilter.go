@@ -3,11 +3,14 @@
 package main
 
 import (
+	"errors"
 	"regexp"
 	"slices"
 	"strconv"
 
 	"rbox/rootfs/image"
+	"rbox/slirp"
+	"rbox/slirp/network"
 	"rbox/userns/container"
 )
 
@@ -76,7 +79,7 @@ func psFilter(app *App, home *container.Home, list []*container.Info, key string
 	case "volume":
 		return volumeFilter(home, values), nil
 	case "network":
-		return func(info *container.Info) bool { return slices.Contains(values, networkName(info.Config)) }, nil
+		return networkFilter(app, values)
 	}
 	return portFilter(key, values)
 }
@@ -190,12 +193,47 @@ func volumeFilter(home *container.Home, values []string) func(*container.Info) b
 	}
 }
 
-// portFilter checks what it is given. No container has ports to publish yet.
-func portFilter(key string, values []string) (func(*container.Info) bool, error) {
-	for _, v := range values {
-		if !regexp.MustCompile(`^[0-9]+(-[0-9]+)?(/[a-z]+)?$`).MatchString(v) {
-			return nil, &filterError{key + "=" + v, "that is no port", "such as --filter " + key + "=80/tcp"}
+// networkFilter is met by containers on a network of that name or id.
+func networkFilter(app *App, values []string) (func(*container.Info) bool, error) {
+	names := slices.Clone(values)
+	for i, v := range values {
+		switch n, err := app.Networks().Find(v); {
+		case err == nil:
+			names[i] = n.Name
+		case v == "bridge" || v == "default": // as --network takes them
+			names[i] = container.Private
+		case !errors.As(err, new(*network.NotFoundError)):
+			return nil, err
 		}
 	}
-	return func(*container.Info) bool { return false }, nil
+	return func(info *container.Info) bool {
+		return slices.ContainsFunc(info.NetworkNames(), func(name string) bool { return slices.Contains(names, name) })
+	}, nil
+}
+
+// portFilter is met by containers with a port of the host, or for the key
+// expose of their own, among values: PORT[-LAST][/PROTOCOL].
+func portFilter(key string, values []string) (func(*container.Info) bool, error) {
+	wanted := map[string]bool{}
+	for _, v := range values {
+		ports, err := slirp.ParseExposed(v)
+		if err != nil {
+			return nil, &filterError{key + "=" + v, "that is no port", "such as --filter " + key + "=80/tcp"}
+		}
+		for _, p := range ports {
+			wanted[p] = true
+		}
+	}
+	return func(info *container.Info) bool {
+		published := publishedPorts(info)
+		if key == "expose" && slices.ContainsFunc(info.Config.Options.Exposed, func(p string) bool { return wanted[p] }) {
+			return true
+		}
+		return slices.ContainsFunc(published, func(p slirp.Port) bool {
+			if key == "expose" {
+				return wanted[p.Inside()]
+			}
+			return wanted[strconv.Itoa(int(p.HostPort))+"/"+p.Protocol]
+		})
+	}, nil
 }

@@ -115,7 +115,7 @@ func (c *PsCmd) row(home *container.Home, info *container.Info) (psRow, error) {
 		Command: c.command(info), ID: c.id(info), Image: c.image(info), Names: info.Name(), Ports: portsText(info),
 		CreatedAt:  info.Config.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"),
 		RunningFor: humanDuration(now.Sub(info.Config.Created)) + " ago",
-		State:      info.Status(), Status: statusText(info, now), Networks: networkName(info.Config),
+		State:      info.Status(), Status: statusText(info, now), Networks: strings.Join(info.NetworkNames(), ","),
 		labels: info.Config.Labels,
 	}
 	var labels []string

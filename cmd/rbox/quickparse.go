@@ -170,7 +170,7 @@ func find(v reflect.Value, wanted func(reflect.StructField) bool) (reflect.Value
 			if found, tag, ok := find(v.Field(i), wanted); ok {
 				return found, tag, true
 			}
-		} else if _, positional := f.Tag.Lookup("arg"); !positional && wanted(f) {
+		} else if _, positional := f.Tag.Lookup("arg"); f.IsExported() && !positional && wanted(f) {
 			return v.Field(i), f.Tag, true
 		}
 	}

@@ -50,7 +50,7 @@ func TestQuickParseAgreesWithKong(t *testing.T) {
 		"--group-add keep-groups --userns keep-id --pull never -q alpine": true, "--env-file f --tmpfs /t --mount type=tmpfs,target=/x alpine": true,
 		"--add-host a:1.2.3.4 --dns 1.1.1.1 --device /dev/null --time-offset boottime=1 alpine": true, "--rootfs dir sh": true,
 		"": false, "--rm": false, "--rm=false alpine": false, "--help": false, "--nosuch alpine": false, "-Z alpine": false,
-		"--network bridge alpine": false, "--preserve-fds x alpine": false, "-- alpine": false, "--name": false, "-e": false,
+		"--network bridge --net web:ip=1.2.3.4 -p 80:80 -P alpine": true, "--create alpine": false, "--preserve-fds x alpine": false, "-- alpine": false, "--name": false, "-e": false,
 		"--tls-verify=false alpine": false, "--no-tls-verify alpine": false, "-i=true alpine": false,
 	} {
 		if got := agree(t, strings.Fields(line)); got != quick {

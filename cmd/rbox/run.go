@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"rbox/idmap"
 	"rbox/rootfs"
 	"rbox/rootfs/image"
+	"rbox/slirp"
 	"rbox/userns"
 	"rbox/userns/container"
 	"rbox/userns/stage"
@@ -26,7 +26,8 @@ type RunCmd struct {
 	createFlags
 	Words []string `arg:"" passthrough:"partial" name:"IMAGE [COMMAND [ARG...]]" help:"The image, and the command to run in place of its own. The image \"host\" is this machine's own files."`
 
-	create bool // it is `rbox create`
+	create bool         // it is `rbox create`
+	choice slirp.Choice // of networks, by the flags
 }
 
 // createFlags describe a container.
@@ -67,9 +68,19 @@ type createFlags struct {
 	ReadOnly bool     `group:"Files" help:"Make the root file system read-only."`
 	ShmSize  string   `group:"Files" help:"Size of /dev/shm." default:"64m" placeholder:"SIZE"`
 
-	Network    string   `group:"Namespaces" aliases:"net" help:"Network: none, or host to share this host's." enum:"none,host" default:"none"`
-	AddHost    []string `group:"Namespaces" sep:"none" help:"Add a line to /etc/hosts." placeholder:"NAME:IP"`
-	DNS        []string `group:"Namespaces" name:"dns" sep:"none" help:"Name server for /etc/resolv.conf." placeholder:"IP"`
+	Network      []string `group:"Network" aliases:"net" sep:"none" help:"Network: none, private, host, container:ID, ns:PATH, or one by its name, which may be given again; options may follow a colon." placeholder:"NETWORK"`
+	Publish      []string `group:"Network" short:"p" sep:"none" help:"Let a port of this host lead to one of the container." placeholder:"[IP:][PORT:]PORT[/PROTOCOL]"`
+	PublishAll   bool     `group:"Network" short:"P" help:"Let a port of this host lead to each one that the image or --expose names."`
+	Expose       []string `group:"Network" sep:"none" help:"Name a port that the container serves." placeholder:"PORT[/PROTOCOL]"`
+	NetworkAlias []string `group:"Network" aliases:"net-alias" sep:"none" help:"Another name of the container on its networks." placeholder:"NAME"`
+	IP           string   `group:"Network" name:"ip" help:"Address on its network." placeholder:"IP"`
+	IP6          string   `group:"Network" name:"ip6" help:"IPv6 address on its network." placeholder:"IP"`
+	MacAddress   string   `group:"Network" help:"Ethernet address on its network." placeholder:"MAC"`
+	DNS          []string `group:"Network" name:"dns" sep:"none" help:"Name server to ask in place of this host's." placeholder:"IP"`
+	DNSSearch    []string `group:"Network" name:"dns-search" sep:"none" help:"Domain to look for names in, in place of this host's; a dot: none." placeholder:"DOMAIN"`
+	DNSOption    []string `group:"Network" name:"dns-option" aliases:"dns-opt" sep:"none" help:"Option of /etc/resolv.conf, in place of this host's." placeholder:"OPTION"`
+	AddHost      []string `group:"Network" sep:"none" help:"Add a line to /etc/hosts; the IP host-gateway is this host." placeholder:"NAME:IP"`
+
 	Userns     string   `group:"Namespaces" help:"Ids: host-default, keep-id (you are yourself inside), or container:ID." default:"host-default" placeholder:"MODE"`
 	Pid        string   `group:"Namespaces" help:"Processes: private, host, or container:ID to share another container's." default:"private" placeholder:"MODE"`
 	Ipc        string   `group:"Namespaces" help:"Shared memory and queues: private, host, or container:ID to share another container's." default:"private" placeholder:"MODE"`
@@ -193,7 +204,10 @@ func (c *RunCmd) makeRoom(app *App, home *container.Home) error {
 }
 
 // check refuses what cannot work before anything is made or opened.
-func (c *RunCmd) check(open int) error {
+func (c *RunCmd) check(open int) (err error) {
+	if err := c.checkNetwork(); err != nil {
+		return err
+	}
 	if len(c.Words) > 1 && c.Words[0] == "--" {
 		c.Words = c.Words[1:]
 	}
@@ -239,11 +253,12 @@ type ids struct {
 
 	options  container.Options // the modes they follow from, with ids for names
 	peerName string            // host name of the container that namespaces are shared with
+	peer     container.Info    // that whose network is shared
 }
 
 // namespaces decides the id maps and clocks, and what is shared with whom.
 func (c *RunCmd) namespaces(home *container.Home, outer *userns.Outer) (ids, error) {
-	n, err := containerIDs(home, outer, &container.Options{Network: c.Network, Userns: c.Userns, Pid: c.Pid, Ipc: c.Ipc, Uts: c.Uts})
+	n, err := containerIDs(home, outer, &container.Options{Network: c.choice.Text(), Userns: c.Userns, Pid: c.Pid, Ipc: c.Ipc, Uts: c.Uts})
 	if err == nil {
 		n.TimeOffsets, err = timeOffsets(c.TimeOffset)
 	}
@@ -257,7 +272,6 @@ func (c *RunCmd) namespaces(home *container.Home, outer *userns.Outer) (ids, err
 func containerIDs(home *container.Home, outer *userns.Outer, o *container.Options) (ids, error) {
 	n := ids{key: outer.Maps.Key(), options: *o}
 	n.Single = outer.Maps.Single
-	n.HostNetwork = o.Network == "host"
 	n.UIDs, n.GIDs = identity(outer.Maps.UIDs), identity(outer.Maps.GIDs)
 	mode, of, _ := strings.Cut(o.Userns, ":")
 	switch {
@@ -265,11 +279,14 @@ func containerIDs(home *container.Home, outer *userns.Outer, o *container.Option
 	case mode == "keep-id" && of == "":
 		n.keepID(outer)
 	case mode == "container" && of != "":
-		if err := n.join(home, &n.options.Userns); err != nil {
+		if _, err := n.join(home, &n.options.Userns); err != nil {
 			return n, err
 		}
 	default:
 		return n, fmt.Errorf("--userns %s: there are host-default, keep-id and container:ID", o.Userns)
+	}
+	if err := n.shareNetwork(home); err != nil {
+		return n, err
 	}
 	return n, n.share(home)
 }
@@ -298,7 +315,7 @@ func (n *ids) share(home *container.Home) error {
 		case *s.mode == "host":
 			*s.host = true
 		case mode == "container" && of != "":
-			if err := n.join(home, s.mode); err != nil {
+			if _, err := n.join(home, s.mode); err != nil {
 				return err
 			}
 			n.Joined = append(n.Joined, s.kind)
@@ -311,23 +328,23 @@ func (n *ids) share(home *container.Home) error {
 
 // join makes the container whom mode, container:NAME, names the one to share
 // with, and writes its id there: names change.
-func (n *ids) join(home *container.Home, mode *string) error {
+func (n *ids) join(home *container.Home, mode *string) (container.Info, error) {
 	_, of, _ := strings.Cut(*mode, ":")
 	info, err := findContainer(home, of)
 	if err == nil && !info.Running {
 		err = &container.NotRunningError{Name: of}
 	}
 	if err != nil {
-		return err
+		return info, err
 	}
 	if n.kept != nil || n.JoinUser != 0 && n.JoinUser != info.State.Pid {
-		return fmt.Errorf("%s: a container shares the namespaces, and the ids, of one other", *mode)
+		return info, fmt.Errorf("%s: a container shares the namespaces, and the ids, of one other", *mode)
 	}
 	other := info.Config.Plan.Namespaces
 	n.JoinUser, n.UIDs, n.GIDs = info.State.Pid, other.UIDs, other.GIDs
 	n.peerName = info.Config.Plan.Hostname
 	*mode = "container:" + info.Config.ID
-	return nil
+	return info, nil
 }
 
 // identity maps every id of the outer namespace to itself.
@@ -350,7 +367,7 @@ func (c *RunCmd) prepare(app *App, launch *container.Launch, home *container.Hom
 		Options: n.options,
 	}
 	o := &config.Options
-	o.AddHost, o.DNS, o.Binds = c.AddHost, c.DNS, c.Volume
+	o.AddHost, o.Binds = c.AddHost, c.Volume
 	o.Args = os.Args[1:]
 	if o.Dir, err = os.Getwd(); err != nil { // it was deleted
 		o.Dir = ""
@@ -359,6 +376,9 @@ func (c *RunCmd) prepare(app *App, launch *container.Launch, home *container.Hom
 		return err
 	}
 	if config.Plan, err = c.plan(from, n, id); err != nil {
+		return err
+	}
+	if err = c.network(app, &config, n, from.config); err != nil {
 		return err
 	}
 	if launch.Network, err = app.networkProgramOf(&config); err != nil {
@@ -373,7 +393,7 @@ func (c *RunCmd) prepare(app *App, launch *container.Launch, home *container.Hom
 	}
 	volumes := app.nameVolumes(launch.Folder, &config)
 	launch.Config = config
-	launch.Unwritten = c.Rm && !c.create && !c.Detach && len(volumes) == 0
+	launch.Unwritten = c.Rm && !c.create && !c.Detach && len(volumes) == 0 && len(app.held) == 0
 	if !launch.Unwritten { // before volumes are made: should we be killed, the next Sweep knows of them
 		err = launch.Folder.Write(config)
 	}
@@ -393,7 +413,7 @@ func (c *RunCmd) prepare(app *App, launch *container.Launch, home *container.Hom
 	}
 	if !launch.Unwritten {
 		container.Record(home, container.Info{Config: config}, "create", nil)
-		app.letVolumesGo()
+		app.letGo()
 	}
 	if c.Cidfile == "" {
 		return nil
@@ -456,34 +476,4 @@ func rootMode(lowers []string) os.FileMode {
 		}
 	}
 	return 0o755
-}
-
-// hostsFile is /etc/hosts: this host's own with its network, else localhost
-// and the container.
-func hostsFile(hostname string, add []string, host bool) []byte {
-	var b bytes.Buffer
-	if text, err := os.ReadFile("/etc/hosts"); host && err == nil {
-		b.Write(text)
-	} else {
-		b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
-		fmt.Fprintf(&b, "127.0.0.1\t%s\n", hostname)
-	}
-	for _, entry := range add {
-		i := strings.IndexAny(entry, ":=")
-		fmt.Fprintf(&b, "%s\t%s\n", strings.Trim(entry[i+1:], "[]"), entry[:i])
-	}
-	return b.Bytes()
-}
-
-// resolvFile is /etc/resolv.conf: the servers asked for, else the host's file.
-func resolvFile(servers []string) []byte {
-	if len(servers) == 0 {
-		text, _ := os.ReadFile("/etc/resolv.conf")
-		return text
-	}
-	var b bytes.Buffer
-	for _, s := range servers {
-		fmt.Fprintf(&b, "nameserver %s\n", s)
-	}
-	return b.Bytes()
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"rbox/idmap"
+	"rbox/slirp"
 	"rbox/userns"
 	"rbox/userns/container"
 )
@@ -37,7 +38,7 @@ func TestNamespaces(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := &RunCmd{}
-			c.Userns, c.Network = tc.mode, tc.network
+			c.Userns, c.choice.Kind = tc.mode, slirp.Kind(tc.network)
 			n, err := c.namespaces(h, outer)
 			if text(err) != tc.wantErr || err == nil && !tc.check(n) {
 				t.Errorf("got %+v, %v", n, err)
@@ -70,32 +71,6 @@ func TestCheck(t *testing.T) {
 	c := &RunCmd{Words: []string{"--", "img", "--"}}
 	if err := c.check(0); err != nil || strings.Join(c.Words, " ") != "img --" {
 		t.Errorf("after --: %q, %v", c.Words, err)
-	}
-}
-
-func TestHostsFile(t *testing.T) {
-	got := string(hostsFile("box", []string{"a:1.2.3.4", "b:[::1]", "c=::2"}, false))
-	for _, want := range []string{"127.0.0.1\tlocalhost\n", "127.0.0.1\tbox\n", "1.2.3.4\ta\n", "::1\tb\n", "::2\tc\n"} {
-		if !strings.Contains(got, want) {
-			t.Errorf("%q lacks %q", got, want)
-		}
-	}
-	own, err := os.ReadFile("/etc/hosts")
-	if err != nil {
-		t.Skip(err)
-	}
-	if got := string(hostsFile("box", []string{"a:1.2.3.4"}, true)); got != string(own)+"1.2.3.4\ta\n" {
-		t.Errorf("with the host's network: %q", got)
-	}
-}
-
-func TestResolvFile(t *testing.T) {
-	if got := string(resolvFile([]string{"1.1.1.1", "::1"})); got != "nameserver 1.1.1.1\nnameserver ::1\n" {
-		t.Errorf("%q", got)
-	}
-	own, _ := os.ReadFile("/etc/resolv.conf")
-	if got := string(resolvFile(nil)); got != string(own) {
-		t.Errorf("%q, want the host's", got)
 	}
 }
 

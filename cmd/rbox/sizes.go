@@ -12,8 +12,8 @@ import (
 // wholeOnly is for the front.
 func wholeOnly() error { return nil }
 
-// inspectVolume returns Docker's answer about a volume.
-func inspectVolume(app *App, kind, name string) (any, error) {
+// inspectOther returns Docker's answer about a volume.
+func inspectOther(app *App, kind, name string) (any, error) {
 	v, err := app.Volumes().Get(name)
 	if err == nil {
 		return newVolumeDetail(app.Volumes(), v), nil

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,14 +43,7 @@ func (c *RunCmd) plan(from *base, n ids, id string) (stage.Plan, error) {
 	if p.Devices, err = devices(c.Device); err != nil {
 		return p, err
 	}
-	if err := checkHosts(c.AddHost, c.DNS); err != nil {
-		return p, err
-	}
-	p.Files = []stage.File{
-		{Target: "/etc/hosts", Text: hostsFile(p.Hostname, c.AddHost, c.Network == "host")},
-		{Target: "/etc/hostname", Text: []byte(p.Hostname + "\n")},
-		{Target: "/etc/resolv.conf", Text: resolvFile(c.DNS)},
-	}
+	p.Files = []stage.File{{Target: "/etc/hostname", Text: []byte(p.Hostname + "\n")}}
 	p.Process, err = c.process(from.config, n, p.Hostname)
 	return p, err
 }
@@ -62,7 +54,7 @@ func (c *RunCmd) hostname(id string, n ids) string {
 	switch {
 	case c.Hostname != "":
 		return c.Hostname
-	case slices.Contains(n.Joined, "uts"):
+	case slices.Contains(n.Joined, "uts"), n.peer.Config.ID != "":
 		return n.peerName
 	}
 	if name, err := os.Hostname(); err == nil && (n.HostNetwork || n.HostUTS) {
@@ -518,25 +510,6 @@ func devices(specs []string) (all []stage.Device, err error) {
 		all = append(all, d)
 	}
 	return all, nil
-}
-
-// checkHosts checks the addresses of --add-host and --dns.
-func checkHosts(add, dns []string) error {
-	for _, entry := range add {
-		i := strings.IndexAny(entry, ":=")
-		if i <= 0 {
-			return fmt.Errorf("--add-host %s: want NAME:IP", entry)
-		}
-		if _, err := netip.ParseAddr(strings.Trim(entry[i+1:], "[]")); err != nil {
-			return fmt.Errorf("--add-host %s: %q is not an IP address", entry, entry[i+1:])
-		}
-	}
-	for _, server := range dns {
-		if _, err := netip.ParseAddr(server); err != nil {
-			return fmt.Errorf("--dns %s: not an IP address", server)
-		}
-	}
-	return nil
 }
 
 // timeOffsets reads CLOCK=SECONDS of --time-offset (time_namespaces(7)).

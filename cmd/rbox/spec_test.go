@@ -371,7 +371,7 @@ func TestCheckHosts(t *testing.T) {
 		"no DNS IP":     {dns: []string{"dns.example"}, want: "--dns dns.example: not an IP address"},
 		"a DNS newline": {dns: []string{"1.1.1.1\nnameserver 2.2.2.2"}, want: "--dns 1.1.1.1\nnameserver 2.2.2.2: not an IP address"},
 	} {
-		if got := text(checkHosts(tc.add, tc.dns)); got != tc.want {
+		if got := text(checkNames(tc.add, tc.dns)); got != tc.want {
 			t.Errorf("%s: got %q, want %q", name, got, tc.want)
 		}
 	}

@@ -135,10 +135,8 @@ func (a *App) renew(l *container.Launch, home *container.Home, outer *userns.Out
 			p.Root.Driver = from.root.Driver
 		}
 	}
-	for i, f := range p.Files {
-		if f.Target == "/etc/resolv.conf" && len(o.DNS) == 0 {
-			p.Files[i].Text = resolvFile(nil)
-		}
+	if err := a.renewNetworks(&l.Config, home, n); err != nil {
+		return err
 	}
 	p.Process.Preserve = 0
 	if size, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ); err == nil && p.Process.Terminal {

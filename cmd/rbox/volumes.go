@@ -52,8 +52,8 @@ func (a *App) makeVolumes(all []volume.Volume) error {
 	return nil
 }
 
-// letVolumesGo is for when config.json is there to keep the volumes.
-func (a *App) letVolumesGo() {
+// letGo is for when config.json is there to keep the volumes and networks.
+func (a *App) letGo() {
 	for _, hold := range a.held {
 		hold.Close()
 	}

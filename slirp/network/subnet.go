@@ -142,6 +142,25 @@ func Usable(subnet netip.Prefix, a netip.Addr) bool {
 	return subnet.Contains(a) && a != subnet.Masked().Addr() && (a.Is6() || a != slirp.Last(subnet))
 }
 
+// CheckEndpoint says what is wrong with the addresses that e wants on a network.
+func CheckEndpoint(p slirp.Plan, e slirp.Endpoint) error {
+	for _, one := range []struct {
+		wanted, gateway netip.Addr
+		subnet          netip.Prefix
+	}{{e.IP, p.Gateway, p.Subnet}, {e.IP6, p.Gateway6, p.Subnet6}} {
+		switch {
+		case !one.wanted.IsValid():
+		case !one.subnet.IsValid():
+			return &subnetError{fmt.Sprintf("network %s has no IPv6: %s", p.Name, one.wanted)}
+		case one.wanted == one.gateway:
+			return &subnetError{fmt.Sprintf("%s is the gateway of network %s", one.wanted, p.Name)}
+		case !Usable(one.subnet, one.wanted):
+			return &subnetError{fmt.Sprintf("%s is no address of network %s, whose subnet is %s", one.wanted, p.Name, one.subnet)}
+		}
+	}
+	return nil
+}
+
 // ParseSubnet reads a subnet that a network can have: room for a gateway and a
 // container, of addresses that mean single hosts.
 func ParseSubnet(text string) (netip.Prefix, error) {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"rbox/idmap"
@@ -92,16 +91,6 @@ func (m *monitor) attachment(i int, reply slirp.Reply) Attachment {
 
 // introduceAddresses adds the container's own addresses to its /etc/hosts.
 func (m *monitor) introduceAddresses() error {
-	var lines strings.Builder
-	for _, a := range m.attached {
-		names := strings.Join(append([]string{m.Plan.Hostname}, a.Names...), " ")
-		if a.IP.IsValid() {
-			fmt.Fprintf(&lines, "%s\t%s\n", a.IP, names)
-		}
-		if a.IP6.IsValid() {
-			fmt.Fprintf(&lines, "%s\t%s\n", a.IP6, names)
-		}
-	}
 	hosts, err := os.OpenFile(m.scratch+"/hosts", os.O_WRONLY|os.O_APPEND, 0)
 	if errors.Is(err, os.ErrNotExist) { // the plan has another in its place
 		return nil
@@ -110,7 +99,7 @@ func (m *monitor) introduceAddresses() error {
 		return err
 	}
 	defer hosts.Close()
-	_, err = hosts.WriteString(lines.String())
+	_, err = hosts.WriteString(HostsLines(m.Plan.Hostname, m.attached))
 	return err
 }
 

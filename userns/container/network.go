@@ -65,6 +65,25 @@ func RequestName(r slirp.Request) string {
 	return r.Plan.Name
 }
 
+// HostsLines are the lines of /etc/hosts for a container's own addresses.
+func HostsLines(hostname string, list []Attachment) string {
+	var lines strings.Builder
+	for _, a := range list {
+		names := []string{hostname}
+		for _, name := range a.Names {
+			if name != hostname {
+				names = append(names, name)
+			}
+		}
+		for _, ip := range []netip.Addr{a.IP, a.IP6} {
+			if ip.IsValid() {
+				lines.WriteString(ip.String() + "\t" + strings.Join(names, " ") + "\n")
+			}
+		}
+	}
+	return lines.String()
+}
+
 // scanAttachments is json.Unmarshal for them.
 func scanAttachments(j *scanner) (list []Attachment) {
 	j.array(func() {

@@ -12,6 +12,8 @@ _rbox_containers() { "$program" ps -a --format '{{.Names}}' 2>/dev/null; }
 
 _rbox_volumes() { "$program" volume ls -q 2>/dev/null; }
 
+_rbox_networks() { "$program" network ls -q 2>/dev/null; }
+
 # _rbox_offer KIND [WORDS]: offers what begins as $typed does.
 _rbox_offer() {
     local IFS=$'\n' names= name
@@ -27,7 +29,9 @@ _rbox_offer() {
         ;;
     containers) names=$(_rbox_containers) ;;
     volumes) names=$(_rbox_volumes) ;;
-    objects) names=$(_rbox_containers; _rbox_images; _rbox_volumes) ;;
+    networks) names=$(_rbox_networks) ;;
+    modes) names=$(printf '%s\n' private none host; _rbox_networks) ;;
+    objects) names=$(_rbox_containers; _rbox_images; _rbox_volumes; _rbox_networks) ;;
     copies)
         [[ $typed == *:* ]] || compopt -o default -o nospace
         names=$("$program" ps -a --format '{{.Names}}:' 2>/dev/null)

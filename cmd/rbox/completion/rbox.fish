@@ -21,6 +21,10 @@ function __rbox_volumes
     rbox volume ls -q 2>/dev/null
 end
 
+function __rbox_networks
+    rbox network ls -q 2>/dev/null
+end
+
 function __rbox_copies
     rbox ps -a --format '{{.Names}}:' 2>/dev/null
 end

@@ -13,6 +13,7 @@ _rbox_objects() {
     _rbox_containers
     _rbox_images
     _rbox_volumes
+    _rbox_networks
 }
 
 _rbox_copies() {
@@ -22,6 +23,15 @@ _rbox_copies() {
 
 _rbox_volumes() {
     compadd -- ${(f)"$(_call_program volumes rbox volume ls -q 2>/dev/null)"}
+}
+
+_rbox_networks() {
+    compadd -- ${(f)"$(_call_program networks rbox network ls -q 2>/dev/null)"}
+}
+
+_rbox_modes() {
+    compadd -- private none host
+    _rbox_networks
 }
 
 if [[ $funcstack[1] == _rbox ]]; then
