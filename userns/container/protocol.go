@@ -119,16 +119,13 @@ func sendFlags(sock int, m message, flags int, files ...*os.File) error {
 // receive reads a message and the files that came with it. The end of the
 // other side is io.EOF.
 func receive(sock int) (m message, files []*os.File, err error) {
-	b, oob := make([]byte, maxMessage), make([]byte, unix.CmsgSpace(4*maxRights))
-	var n, oobn int
-	for {
-		n, oobn, _, _, err = unix.Recvmsg(sock, b, oob, unix.MSG_CMSG_CLOEXEC)
-		// ECONNRESET tells, once, that the other side left a message of ours
-		// unread; what it said before is still to be had.
-		if err != unix.EINTR && err != unix.ECONNRESET {
-			break
-		}
+	// What the longest message takes would be cleared each time.
+	n, _, err := receiveInto(sock, nil, nil, unix.MSG_PEEK|unix.MSG_TRUNC)
+	if err != nil {
+		return m, nil, err
 	}
+	b, oob := make([]byte, min(n, maxMessage)), make([]byte, unix.CmsgSpace(4*maxRights))
+	n, oobn, err := receiveInto(sock, b, oob, unix.MSG_CMSG_CLOEXEC)
 	if err == nil && n == 0 {
 		return m, nil, io.EOF
 	}
@@ -143,6 +140,18 @@ func receive(sock int) (m message, files []*os.File, err error) {
 		}
 	}
 	return m, files, wire.Read(b[:n], &m)
+}
+
+// receiveInto is recvmsg(2), again where a signal came in between.
+func receiveInto(sock int, b, oob []byte, flags int) (n, oobn int, err error) {
+	for {
+		n, oobn, _, _, err = unix.Recvmsg(sock, b, oob, flags)
+		// ECONNRESET tells, once, that the other side left a message of ours
+		// unread; what it said before is still to be had.
+		if err != unix.EINTR && err != unix.ECONNRESET {
+			return n, oobn, err
+		}
+	}
 }
 
 // handOver returns a file in memory that holds v: it may be larger than a message.
