@@ -64,6 +64,7 @@ type Reply struct {
 	Driver, Link string // that serve it
 	Notices      []string
 	Failed       *Failure
+	Answer       []byte `json:",omitempty"` // to Call.Ask; nil: nothing is known
 }
 
 // Failure is an error across processes.

@@ -14,7 +14,11 @@ import (
 )
 
 func main() {
-	if err := process.Main(); err != nil {
+	serve := process.Main
+	if len(os.Args) > 1 { // the directory of a named network
+		serve = func() error { return process.NamedMain(os.Args[1]) }
+	}
+	if err := serve(); err != nil {
 		fmt.Fprintln(os.Stderr, "rbox-network:", err)
 		os.Exit(1)
 	}

@@ -157,6 +157,20 @@ func (n *Names) Answer(msg []byte) []byte {
 	return n.answer(q)
 }
 
+// Ask has the upstream servers answer msg, for the network as such; nil: they do not, or
+// it is no query.
+func (s *Server) Ask(msg []byte) []byte {
+	q, _, ok := parseQuery(msg)
+	if !ok || s.Upstream == nil {
+		return nil
+	}
+	answer, err := s.forwarder().ask(context.Background(), s.Upstream(netip.Addr{}), "udp", msg, q)
+	if err != nil {
+		return nil
+	}
+	return answer
+}
+
 // fit is answer if the client takes that much over UDP.
 func (q *query) fit(answer []byte) []byte {
 	if len(answer) > q.room {

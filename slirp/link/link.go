@@ -21,6 +21,7 @@ type Config struct {
 	// the default routes lead to, one of each family at most.
 	Addresses []netip.Prefix
 	Gateways  []netip.Addr
+	Metric    int // of these; the lowest is used (RTA_PRIORITY, rtnetlink(7))
 }
 
 // Link is the network process's end.
@@ -223,7 +224,7 @@ func (l *Link) configure(c Config) error {
 		if g.Is6() && l.Without6 != nil {
 			continue
 		}
-		err := h.RouteAdd(&netlink.Route{LinkIndex: dev.Attrs().Index, Gw: g.AsSlice()})
+		err := h.RouteAdd(&netlink.Route{LinkIndex: dev.Attrs().Index, Gw: g.AsSlice(), Priority: c.Metric})
 		if err != nil {
 			return fmt.Errorf("route to %s: %w", g, err)
 		}

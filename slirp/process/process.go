@@ -21,7 +21,7 @@ const connection = 3
 
 // Main serves the one endpoint of a private network.
 func Main() error {
-	hide()
+	hide(connection)
 	var request slirp.Request
 	fds, err := slirp.Receive(connection, &request)
 	if errors.Is(err, io.EOF) {
@@ -35,7 +35,7 @@ func Main() error {
 	}
 	served, err := serve(fds[0], request)
 	if err == nil {
-		err = dropCapabilities()
+		err = keepCapabilities()
 	}
 	if err != nil {
 		return slirp.Send(connection, slirp.Reply{Failed: failure(err)})
@@ -54,11 +54,11 @@ func Main() error {
 // hide keeps processes of the container, which may be the same user, from
 // looking into this one, and gives it a name in lists of processes: it is
 // started by its descriptor.
-func hide() {
+func hide(sock int) {
 	unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	name := []byte("rbox-network\x00")
 	unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0)
-	unix.CloseOnExec(connection)
+	unix.CloseOnExec(sock)
 }
 
 // closed is closed once the other side of sock is.
@@ -90,16 +90,20 @@ func failure(err error) *slirp.Failure {
 	return f
 }
 
-// dropCapabilities gives up, for all threads and for ever, what the process has
-// as root of the outer user namespace: from here on it handles what comes from
-// the container and from the network.
-func dropCapabilities() error {
+// keepCapabilities gives up, for all threads and for ever, what the process has as
+// root of the outer user namespace, but for those named: from here on it handles what
+// comes from containers and from the network.
+func keepCapabilities(keep ...int) error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var none [2]unix.CapUserData // 64 capabilities in two halves (capget(2))
+	var kept [2]unix.CapUserData // 64 capabilities in two halves (capget(2))
+	for _, c := range keep {
+		kept[c/32].Effective |= 1 << (c % 32)
+		kept[c/32].Permitted |= 1 << (c % 32)
+	}
 	if _, _, errno := syscall.AllThreadsSyscall(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); errno != 0 {
 		return fmt.Errorf("give up privileges: %w", os.NewSyscallError("prctl", errno))
 	}
-	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&none)), 0)
+	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&kept)), 0)
 	if errno != 0 {
 		return fmt.Errorf("give up capabilities: %w", os.NewSyscallError("capset", errno))
 	}

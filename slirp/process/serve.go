@@ -82,12 +82,12 @@ func serveEmbedded(netns int, r slirp.Request) (*served, error) {
 	if err != nil {
 		return nil, err
 	}
-	kind := stack.Tap
-	if l.Kind == "veth" {
-		kind = stack.Packet
-	}
-	if err := g.stack.Attach(l.FD, kind); err != nil {
+	if err := g.stack.Attach(l.FD, stackKind(l)); err != nil {
 		return nil, fmt.Errorf("serve the %s: %w", l.Kind, err)
+	}
+	asked := resolver{plan: r.Plan.Resolver}
+	if err := g.serveDNS(r.Plan, nil, func(netip.Addr) resolver { return asked }); err != nil {
+		return nil, err
 	}
 	if ready.Ports, err = g.publish(ready); err != nil {
 		return nil, err
