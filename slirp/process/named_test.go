@@ -377,6 +377,10 @@ func TestNetworkAnswersNames(t *testing.T) {
 	if !nstest.Enter(t, nstest.Network) {
 		return
 	}
+	around, err := slirp.Look()
+	if err != nil {
+		t.Fatal(err)
+	}
 	b := newBench(t)
 	one, two, both := b.place(), b.place(), b.place()
 	one.mustJoin(plan("a", 1), "one", "shared")
@@ -410,6 +414,9 @@ func TestNetworkAnswersNames(t *testing.T) {
 		if got := strings.Join(list, " "); got != tc.want || (err == nil) != (tc.want != "") {
 			t.Errorf("%s: %q, %v, want %q", tc.name, got, err, tc.want)
 		}
+	}
+	if list, err := one.lookup("host.containers.internal"); around.Address.IsValid() && (err != nil || len(list) == 0) {
+		t.Errorf("the host: %v, %v", list, err)
 	}
 	one.leave()
 	if list, err := both.lookup("one.rbox.internal"); err == nil {

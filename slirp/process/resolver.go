@@ -24,9 +24,10 @@ type resolver struct {
 	sisters []string // directories of the other networks that it is on
 }
 
-// serveDNS answers queries that come to the gateway: from names, which may be nil, and
-// for other names as resolverOf says for each client.
+// serveDNS answers queries that come to the gateway: from names, to which it adds those of
+// this host, and for other names as resolverOf says for each client.
 func (g *gateway) serveDNS(p slirp.Plan, names *dns.Names, resolverOf func(client netip.Addr) resolver) error {
+	names.Add([]string{"host.containers.internal", "host.docker.internal"}, hostAddresses(p)...)
 	host := dns.Follow(hostFile)
 	server := &dns.Server{
 		Names: names,
@@ -57,6 +58,24 @@ func (g *gateway) serveDNS(p slirp.Plan, names *dns.Names, resolverOf func(clien
 	}
 	g.dns = server
 	return nil
+}
+
+// hostAddresses are those by which containers reach this host; none without a way out.
+func hostAddresses(p slirp.Plan) []netip.Addr {
+	if p.HostLoopback {
+		return []netip.Addr{p.Gateway, p.Gateway6}
+	}
+	if p.Internal {
+		return nil
+	}
+	around, err := slirp.Look()
+	if err != nil {
+		return nil // the names are in /etc/hosts, too
+	}
+	if p.IPv4Only || !p.Gateway6.IsValid() {
+		return []netip.Addr{around.Address}
+	}
+	return []netip.Addr{around.Address, around.Address6}
 }
 
 // upstream is the host's configuration, or what was asked for in its place.

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"rbox/slirp"
+	"rbox/slirp/dns"
 	"rbox/slirp/link"
 	"rbox/slirp/stack"
 )
@@ -86,7 +87,7 @@ func serveEmbedded(netns int, r slirp.Request) (*served, error) {
 		return nil, fmt.Errorf("serve the %s: %w", l.Kind, err)
 	}
 	asked := resolver{plan: r.Plan.Resolver}
-	if err := g.serveDNS(r.Plan, nil, func(netip.Addr) resolver { return asked }); err != nil {
+	if err := g.serveDNS(r.Plan, dns.NewNames(""), func(netip.Addr) resolver { return asked }); err != nil {
 		return nil, err
 	}
 	if ready.Ports, err = g.publish(ready); err != nil {
