@@ -17,7 +17,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 
 export CGO_ENABLED := 0
 
-.PHONY: all build deps test bench demo docs fmt clean help
+.PHONY: all build deps test test-vm bench demo docs fmt clean help
 
 all: build
 
@@ -36,6 +36,9 @@ deps: ## install the Debian packages that rbox, its tests and its benchmarks use
 test: deps build ## install what tests need, then run every check and test
 	@$(GO) run ./tests/runner -skips tests/skips.txt $(if $(SUMMARY),-summary '$(SUMMARY)')
 
+test-vm: deps build ## run only the tests in the guest: Linux 6.1, systemd, delegated cgroups
+	@$(GO) run ./tests/runner -skips tests/skips.txt -guest
+
 bench: deps build ## measure rbox beside crun, bubblewrap and podman, as an unprivileged user
 	@$(GO) run ./tests/bench
 
@@ -52,4 +55,4 @@ clean: ## delete what make built
 	rm -rf bin $(STAGEBIN) $(dir $(STAGEBIN))*.sum $(NETWORKBIN) $(WHOLE) $(WHOLE).sum
 
 help:
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -289,7 +289,7 @@ func (b *box) start(c call) *process {
 	for _, w := range ends {
 		w.Close()
 	}
-	p.limit = time.AfterFunc(c.limit, func() {
+	p.limit = time.AfterFunc(c.limit*run.patience, func() {
 		p.hungUp.Store(true)
 		syscall.Kill(cmd.Process.Pid, syscall.SIGKILL)
 	})
@@ -335,7 +335,7 @@ func (p *process) finish() result {
 		}
 		select {
 		case <-c.ended:
-		case <-time.After(10 * time.Second):
+		case <-time.After(10 * time.Second * run.patience):
 			p.b.t.Errorf("%s: ended, but something still holds its output", p.name)
 		}
 	}
@@ -392,9 +392,9 @@ func (c *capture) waitFor(text string, limit time.Duration) bool {
 	return eventually(limit, func() bool { return strings.Contains(c.String(), text) })
 }
 
-// eventually reports whether ok becomes true within limit.
+// eventually reports whether ok becomes true within limit, or longer on a slow machine.
 func eventually(limit time.Duration, ok func() bool) bool {
-	for deadline := time.Now().Add(limit); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(limit * run.patience); ; time.Sleep(5 * time.Millisecond) {
 		if ok() {
 			return true
 		}

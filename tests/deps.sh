@@ -6,13 +6,16 @@ set -eu
 rbox="uidmap slirp4netns passt fuse-overlayfs"
 tests="busybox-static docker-registry skopeo attr bindfs apache2-utils ca-certificates curl xz-utils zstd"
 bench="crun podman bubblewrap"
+# The guest that tests run in (tests/vm) is made and run on amd64 only.
+guest=
+if [ "$(dpkg --print-architecture)" = amd64 ]; then guest="qemu-system-x86 mmdebstrap e2fsprogs"; fi
 
 missing=
 # shellcheck disable=SC2086 # the lists are words
-for line in $(dpkg-query -W -f '${Package}=${db:Status-Status}\n' $rbox $tests $bench 2>/dev/null); do
+for line in $(dpkg-query -W -f '${Package}=${db:Status-Status}\n' $rbox $tests $bench $guest 2>/dev/null); do
 	case $line in *=installed) have="${have-} ${line%=*} " ;; esac
 done
-for p in $rbox $tests $bench; do
+for p in $rbox $tests $bench $guest; do
 	case " ${have-} " in *" $p "*) ;; *) missing="$missing $p" ;; esac
 done
 

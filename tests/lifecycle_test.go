@@ -302,7 +302,7 @@ func TestTimeout(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, keeps)
 	got := b.rbox("run", "--timeout", "1", "alpine", "sh", "-c", "trap '' TERM; sleep 1000")
-	if got.status != 137 || got.took < 900*time.Millisecond || got.took > 10*time.Second {
+	if got.status != 137 || got.took < 900*time.Millisecond || got.took > 10*time.Second*run.patience {
 		t.Errorf("got %v", got)
 	}
 	b.must("run", "-d", "--timeout", "1", "--name", "box", "--restart", "always", "alpine", "sleep", "1000")
@@ -341,7 +341,7 @@ func TestStop(t *testing.T) {
 			b.seeLog(id, "up\n")
 			got := b.rbox(append(words("stop "+tc.stop), id)...)
 			want{stdout: id + "\n"}.check(t, got)
-			if got.took < tc.least || got.took > tc.least+5*time.Second {
+			if got.took < tc.least || got.took > tc.least+5*time.Second*run.patience {
 				t.Errorf("stop took %v", got.took)
 			}
 			if got := b.state(id, "ExitCode"); got != tc.status {
@@ -364,7 +364,7 @@ func TestStopSeveral(t *testing.T) {
 	}
 	got := b.rbox(append([]string{"stop", "-t", "1", "nosuch"}, names...)...)
 	want{status: 125, stdout: strings.Join(names, "\n") + "\n", stderr: "no such container: nosuch"}.check(t, got)
-	if got.took > 3500*time.Millisecond {
+	if got.took > 3500*time.Millisecond*run.patience {
 		t.Errorf("stopped one after the other: %v", got.took)
 	}
 	b.steps([]step{

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,8 @@ var run struct {
 	alpine string // root file system, tar.gz
 	real   bool   // whether alpine is Alpine's own
 	plain  account.Account
+
+	patience time.Duration // factor of all limits
 }
 
 func TestMain(m *testing.M) {
@@ -53,6 +56,10 @@ func mainStatus(m *testing.M) int {
 
 func setUp() (err error) {
 	debug.SetGCPercent(200)
+	run.patience = 1
+	if n, err := strconv.Atoi(os.Getenv("RBOX_TESTS_PATIENCE")); err == nil && n > 0 {
+		run.patience = time.Duration(n) // the machine is that much slower than others
+	}
 	if run.top, err = filepath.Abs(".."); err != nil {
 		return err
 	}

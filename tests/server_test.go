@@ -59,7 +59,7 @@ func (s *stall) wait(t testing.TB) {
 	t.Helper()
 	select {
 	case <-s.asked:
-	case <-time.After(20 * time.Second):
+	case <-time.After(20 * time.Second * run.patience):
 		t.Fatal("no blob is asked for")
 	}
 }

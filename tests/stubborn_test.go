@@ -79,7 +79,7 @@ func TestNothingOfTheCallersIsKept(t *testing.T) {
 	}()
 	select {
 	case <-ended:
-	case <-time.After(10 * time.Second):
+	case <-time.After(10 * time.Second * run.patience):
 		t.Error("the monitor still holds a descriptor of who started it")
 	}
 	monitor := monitorOf(t, b.must("inspect", "-f", "{{.State.Pid}}", "box"))

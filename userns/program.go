@@ -29,6 +29,7 @@ type Program struct {
 	tells      bool    // the parent that it is ready
 	forks      bool    // it goes on as another process,
 	forksFirst bool    // which waits for the parent
+	ownMemory  bool    // it is a copy of its parent
 	tid        int32   // a vforked child's pid, as its parent counts
 	parent     uintptr // the parent's end of the socket, which the child must not hold
 	files      []int   // descriptors to place

@@ -38,6 +38,11 @@ func (p *Program) TellReady() {
 	p.Call("find the parent alive", unix.SYS_SENDTO, toParent, p.Bytes([]byte{1}), 1, unix.MSG_NOSIGNAL, 0, 0)
 }
 
+// OwnMemory makes the child a copy of its parent, where it would else borrow the
+// parent's memory. It needs one of its own to enter another time namespace by
+// its exec: Linux 6.1 refuses the clone with EINVAL otherwise.
+func (p *Program) OwnMemory() { p.ownMemory = true }
+
 // Start clones with flags, into the cgroup directory open as cgroup unless it
 // is -1, and runs p in the child. Descriptors that p places with Files are the
 // child's; all others must be close-on-exec.
@@ -46,7 +51,7 @@ func Start(p *Program, flags uintptr, cgroup int) (*Child, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.Pid, err = p.startOn(far, flags, cgroup, haveVfork && flags == 0 && cgroup < 0 && !p.waits)
+	c.Pid, err = p.startOn(far, flags, cgroup, haveVfork && flags == 0 && cgroup < 0 && !p.waits && !p.ownMemory)
 	unix.Close(far)
 	if err != nil {
 		c.sock.Close()
@@ -64,7 +69,7 @@ func StartPrepared(p *Program, flags uintptr, cgroup int, prepare ...func(pid in
 	if err != nil {
 		return nil, err
 	}
-	vforked := haveVfork && flags != 0 && cgroup < 0
+	vforked := haveVfork && flags != 0 && cgroup < 0 && !p.ownMemory
 	released := make(chan error, 1)
 	if vforked {
 		go func() { released <- c.release(prepare) }()

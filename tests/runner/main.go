@@ -1,6 +1,7 @@
 // Runner is what `make test` runs: the checks that read the source, the quick
-// unit tests, then tests/ end to end. It shows what failed, and ends in one
-// line that counts what ran: N passed, N failed, N skipped.
+// unit tests, then tests/ end to end, here and in a guest with an older kernel
+// (tests/vm). It shows what failed, and ends in one line that counts what ran:
+// N passed, N failed, N skipped.
 //
 // Each check and each test function counts as one, and so does each subtest
 // that has no subtests of its own in place of its parent. A package that does
@@ -22,6 +23,7 @@ import (
 func main() {
 	skipsFile := flag.String("skips", "tests/skips.txt", "tests that may be skipped under CI=true, each with its reason")
 	summary := flag.String("summary", "", "write the closing line to this file instead of to stdout")
+	guest := flag.Bool("guest", false, "run only the tests in the guest")
 	flag.Parse()
 
 	allowed, err := readSkips(*skipsFile)
@@ -30,18 +32,21 @@ func main() {
 		os.Exit(2)
 	}
 	total := &tally{allowed: allowed, strict: os.Getenv("CI") == "true", out: os.Stdout}
-	for _, c := range checks() {
-		runCheck(total, c)
+	phases := []phase{
+		{"unit tests", append([]string{"go", "test", "-json", "-timeout=10m"}, packages(false)...)},
+		{"end to end", append([]string{"go", "test", "-json", "-count=1", "-timeout=25m", "-parallel=4"}, packages(true)...)},
+		{"in the guest", []string{"go", "run", "./tests/vm", "-json"}},
 	}
-	for _, phase := range []struct {
-		name string
-		args []string
-	}{
-		{"unit tests", append([]string{"-timeout=10m"}, packages(false)...)},
-		{"end to end", append([]string{"-count=1", "-timeout=25m", "-parallel=4"}, packages(true)...)},
-	} {
-		if err := runTests(total, phase.name, phase.args); err != nil {
-			total.fail(phase.name, err.Error())
+	if *guest {
+		phases = phases[len(phases)-1:]
+	} else {
+		for _, c := range checks() {
+			runCheck(total, c)
+		}
+	}
+	for _, p := range phases {
+		if err := runTests(total, p); err != nil {
+			total.fail(p.name, err.Error())
 		}
 	}
 
@@ -131,10 +136,16 @@ func packages(endToEnd bool) []string {
 	return list
 }
 
-func runTests(total *tally, name string, args []string) error {
+// phase is a command that runs tests and prints the events of `go test -json`.
+type phase struct {
+	name string
+	args []string
+}
+
+func runTests(total *tally, p phase) error {
 	start := time.Now()
 	before := *total
-	cmd := tool(append([]string{"go", "test", "-json"}, args...)...)
+	cmd := tool(p.args...)
 	cmd.Stderr = os.Stderr
 	events, err := cmd.StdoutPipe()
 	if err != nil {
@@ -150,7 +161,7 @@ func runTests(total *tally, name string, args []string) error {
 		return err
 	}
 	if readErr == nil && total.failed == before.failed {
-		fmt.Printf("ok    %-28s %6.1fs  %d tests\n", name, time.Since(start).Seconds(), total.passed-before.passed)
+		fmt.Printf("ok    %-28s %6.1fs  %d tests\n", p.name, time.Since(start).Seconds(), total.passed-before.passed)
 	}
 	return readErr
 }

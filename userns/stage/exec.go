@@ -20,7 +20,7 @@ const EnterStep = "become a process of the container"
 // Process says what it is. namespaces are in the order to join them, user first:
 // it gives the right to join the others.
 func (p *Plan) Join(r Ready, namespaces []Namespace) *userns.Program {
-	c := userns.NewProgram()
+	c := p.program()
 	for _, ns := range namespaces {
 		if ns.Kind != "time" {
 			c.Call("join the container's "+ns.Kind+" namespace", unix.SYS_SETNS, ns.File, 0)

@@ -50,7 +50,7 @@ func (p *Plan) Flags() uintptr {
 // Program is the life of the container's first process until it becomes the
 // user's program. It begins in the monitor's mount namespace, or a copy.
 func (p *Plan) Program(r Ready) *userns.Program {
-	c := userns.NewProgram()
+	c := p.program()
 	if r.JoinUser >= 0 {
 		c.Call("join the user namespace", unix.SYS_SETNS, r.JoinUser, unix.CLONE_NEWUSER)
 		for _, ns := range r.Joined {
@@ -81,6 +81,15 @@ func (p *Plan) Program(r Ready) *userns.Program {
 	c.Call(ChdirStep+p.Process.Cwd, unix.SYS_CHDIR, c.Str(p.Process.Cwd)).SkipIf0(regCwd)
 	c.DefaultSignals()
 	p.exec(c, r)
+	return c
+}
+
+// program is empty yet, but knows what memory its process needs.
+func (p *Plan) program() *userns.Program {
+	c := userns.NewProgram()
+	if len(p.Namespaces.TimeOffsets) > 0 {
+		c.OwnMemory()
+	}
 	return c
 }
 
