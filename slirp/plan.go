@@ -10,6 +10,10 @@ type Plan struct {
 	Driver string // "embedded", "slirp4netns", "pasta"; "" the best that works
 	Link   string // "tap", "veth"; "" the first that works
 	MTU    int    // bytes; 0: the driver's own
+	// Options of the driver, in its own words: pasta's.
+	Options []string `json:",omitempty"`
+	// HostInstead allows this host's network, where none of the container's own works.
+	HostInstead bool `json:",omitempty"`
 
 	Subnet, Subnet6   netip.Prefix
 	Gateway, Gateway6 netip.Addr
@@ -70,4 +74,5 @@ type Reply struct {
 // Failure is an error across processes.
 type Failure struct {
 	Text, Hint string
+	NoWay      bool `json:",omitempty"` // no network of the container's own works on this host
 }

@@ -95,6 +95,15 @@ func Make(netns int, kind string, c Config) (*Link, error) {
 	return nil, missing
 }
 
+// Configure configures the interface that another program has made in netns and serves.
+func Configure(netns int, c Config) (*Link, error) {
+	l := &Link{FD: -1}
+	if err := in(netns, func() error { return l.configure(c) }); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
 // makeTap makes a tap. It is gone when its descriptor is closed.
 func makeTap(netns int, c Config) (fd int, err error) {
 	err = in(netns, func() error {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbox/slirp"
+	"rbox/slirp/link"
 )
 
 // connection is the descriptor of the monitor's socket.
@@ -82,7 +83,7 @@ func closed(sock int) <-chan struct{} {
 
 // failure is err as it goes to the monitor.
 func failure(err error) *slirp.Failure {
-	f := &slirp.Failure{Text: err.Error()}
+	f := &slirp.Failure{Text: err.Error(), NoWay: errors.As(err, new(*link.MissingError))}
 	var hinted interface{ Hint() string }
 	if errors.As(err, &hinted) {
 		f.Hint = hinted.Hint()

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -23,12 +24,15 @@ var drivers = []struct {
 	serve func(netns int, r slirp.Request) (*served, error)
 }{
 	{"embedded", serveEmbedded},
+	{"slirp4netns", serveSlirp4netns},
+	{"pasta", servePasta},
 }
 
 // serve connects the network namespace netns as r asks, by the driver that it
-// names, else by the first that works.
+// names, else by the first that finds a way into it: that there is none says
+// nothing of what else may be wrong with the request.
 func serve(netns int, r slirp.Request) (*served, error) {
-	var skipped error
+	var noWay *link.MissingError
 	for _, d := range drivers {
 		if r.Plan.Driver != "" && r.Plan.Driver != d.name {
 			continue
@@ -38,14 +42,14 @@ func serve(netns int, r slirp.Request) (*served, error) {
 			s.reply.Driver = d.name
 			return s, nil
 		}
-		if skipped == nil {
-			skipped = err
+		if r.Plan.Driver != "" || noWay == nil && !errors.As(err, &noWay) {
+			return nil, err
 		}
 	}
-	if skipped == nil {
-		return nil, &DriverError{r.Plan.Driver}
+	if noWay != nil {
+		return nil, noWay
 	}
-	return nil, skipped
+	return nil, &DriverError{r.Plan.Driver}
 }
 
 // A DriverError reports a driver that there is not.
@@ -99,10 +103,7 @@ func serveEmbedded(netns int, r slirp.Request) (*served, error) {
 // linkConfig is the container's end of a link to the embedded stack.
 func linkConfig(r slirp.Request) (c link.Config, err error) {
 	p, e := &r.Plan, &r.Endpoint
-	c = link.Config{Name: e.Interface, MTU: p.MTU}
-	if c.MTU == 0 {
-		c.MTU = stack.MaxMTU
-	}
+	c = link.Config{Name: e.Interface, MTU: mtu(*p)}
 	if e.MAC != "" {
 		if c.MAC, err = net.ParseMAC(e.MAC); err != nil {
 			return c, err
