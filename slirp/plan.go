@@ -12,8 +12,6 @@ type Plan struct {
 	MTU    int    // bytes; 0: the driver's own
 	// Options of the driver, in its own words: pasta's.
 	Options []string `json:",omitempty"`
-	// HostInstead allows this host's network, where none of the container's own works.
-	HostInstead bool `json:",omitempty"`
 
 	Subnet, Subnet6   netip.Prefix
 	Gateway, Gateway6 netip.Addr
