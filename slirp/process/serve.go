@@ -9,7 +9,6 @@ import (
 	"rbox/slirp"
 	"rbox/slirp/dns"
 	"rbox/slirp/link"
-	"rbox/slirp/stack"
 )
 
 // served is an endpoint that works.
