@@ -399,8 +399,11 @@ func TestFaultsDeletedFiles(t *testing.T) {
 				t.Fatal("its monitor does not listen")
 			}
 			first := b.pid("box")
-			found, _ := filepath.Glob(filepath.Join(b.root, "containers/*/*/"+anID, name))
-			if len(found) != 1 {
+			var found []string
+			if !eventually(10*time.Second, func() bool { // the log, once it says something
+				found, _ = filepath.Glob(filepath.Join(b.root, "containers/*/*/"+anID, name))
+				return len(found) == 1
+			}) {
 				t.Fatalf("%s: %q", name, found)
 			}
 			if err := os.RemoveAll(found[0]); err != nil {

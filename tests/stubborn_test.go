@@ -3,6 +3,7 @@ package tests
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -127,18 +128,63 @@ func TestRestartOfWhatIsRemoved(t *testing.T) {
 	}
 }
 
-// rm -f ends a container whose monitor does not answer.
-func TestRemoveWithStoppedMonitor(t *testing.T) {
+// A monitor that a signal has stopped is told of, and what ends the container
+// ends it all the same.
+func TestStoppedMonitor(t *testing.T) {
+	t.Parallel()
 	b := newBox(t, keeps)
-	b.must("run", "-d", "--name", "box", "alpine", "sleep", "1000")
-	monitor := monitorOf(t, b.must("inspect", "-f", "{{.State.Pid}}", "box"))
-	if err := syscall.Kill(monitor, syscall.SIGSTOP); err != nil {
+	for name, tc := range map[string]struct {
+		args, stdout, status string
+	}{
+		"rm -f": {args: "rm -f box", stdout: "box\n"},
+		"stop":  {args: "stop -t 10 box", stdout: "box\n", status: "exited 5\n"},
+		"kill":  {args: "kill box", stdout: "box\n", status: "exited 137\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b.background("box", sleeper)
+			monitor := monitorOf(t, b.must("inspect", "-f", "{{.State.Pid}}", "box"))
+			if err := syscall.Kill(monitor, syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+			for _, args := range []string{"exec -d box touch /tmp/late", "kill -s USR1 box", "attach box", "rename box other"} {
+				want{status: 125, stderr: fmt.Sprintf(`^rbox: the monitor of container [0-9a-f]{12}, process %d, is stopped \(SIGSTOP\)\nrbox: hint: kill -CONT %[1]d `, monitor)}.check(t,
+					b.do(call{args: words(args), limit: 20 * time.Second}))
+			}
+			want{stdout: tc.stdout}.check(t, b.do(call{args: words(tc.args), limit: 20 * time.Second}))
+			if tc.status != "" {
+				want{stdout: tc.status}.check(t, b.rbox("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "box"))
+				b.must("rm", "box")
+			}
+		})
+	}
+	// Stopped before it listens.
+	for range 5 {
+		b.must("run", "-d", "--name", "box", "alpine", "sleep", "1000")
+		syscall.Kill(monitorOf(t, b.must("inspect", "-f", "{{.State.Pid}}", "box")), syscall.SIGSTOP)
+		want{}.check(t, b.do(call{args: []string{"rm", "-f", "box"}, limit: 20 * time.Second}))
+	}
+}
+
+// Who waits for a container whose monitor cannot be reached is told so, and of
+// its end.
+func TestWaitWithoutAMonitor(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, keeps)
+	b.background("box", sleeper)
+	monitor := b.monitor("box")
+	control, _ := filepath.Glob(filepath.Join(b.root, "containers/*/kept/*/control"))
+	if len(control) != 1 {
+		t.Fatal(control)
+	}
+	if err := os.Remove(control[0]); err != nil {
 		t.Fatal(err)
 	}
-	if got := b.do(call{args: []string{"rm", "-f", "box"}, limit: 30 * time.Second}); got.status != 0 {
-		syscall.Kill(monitor, syscall.SIGCONT)
-		t.Errorf("got %v", got)
+	p := b.start(call{args: []string{"wait", "box"}})
+	if !p.stderr.waitFor("does not answer", 20*time.Second) {
+		t.Errorf("stderr: %q", p.stderr)
 	}
+	syscall.Kill(monitor, syscall.SIGKILL)
+	want{stdout: "137\n", stderr: "does not answer"}.check(t, p.wait())
 }
 
 // monitorOf is the parent of a container's process 1.

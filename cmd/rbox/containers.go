@@ -101,6 +101,9 @@ func dial(home *container.Home, id, name string) (*container.Client, error) {
 	if errors.As(err, &off) {
 		off.Name = name
 	}
+	if err == nil {
+		client.Name = name
+	}
 	return client, err
 }
 

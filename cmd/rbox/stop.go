@@ -69,13 +69,14 @@ func stop(home *container.Home, id, name, signal string, grant *seconds) error {
 	if errors.As(err, new(*container.NotRunningError)) {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	err = client.Stop(sig)
 	if err == nil {
-		err = awaitEnd(client, int(*grant))
+		defer client.Close()
+		if err = client.Stop(sig); err == nil {
+			err = awaitEnd(client, int(*grant))
+		}
+	}
+	if errors.As(err, new(*container.DeafError)) {
+		err = home.End(id)
 	}
 	if over(home, id) {
 		container.Record(home, info, "stop", nil)
@@ -96,7 +97,10 @@ func awaitEnd(client *container.Client, seconds int) error {
 			return nil
 		case !ended:
 			limit = -1
-			client.Signal(unix.SIGKILL) // refused by one that rests between two runs: it ends all the same
+			// Refused by one that rests between two runs: it ends all the same.
+			if err := client.Stop(unix.SIGKILL); errors.As(err, new(*container.DeafError)) {
+				return err
+			}
 		}
 	}
 }

@@ -23,7 +23,7 @@ func (c *WaitCmd) Run(app *App) error {
 	}
 	var failed error
 	for _, name := range c.IDs {
-		status, err := c.wait(home, name)
+		status, err := c.wait(app, home, name)
 		if c.Ignore && errors.As(err, new(*container.NoContainerError)) {
 			status, err = -1, nil
 		}
@@ -38,11 +38,12 @@ func (c *WaitCmd) Run(app *App) error {
 
 const waitPause = 20 * time.Millisecond // between looks at what nobody tells of
 
-func (c *WaitCmd) wait(home *container.Home, name string) (status int, err error) {
+func (c *WaitCmd) wait(app *App, home *container.Home, name string) (status int, err error) {
 	id, err := home.Find(name)
 	if err != nil {
 		return 0, err
 	}
+	told := false
 	for before, first := (time.Time{}), true; ; first = false {
 		info, err := home.Inspect(id)
 		gone := err != nil
@@ -66,8 +67,16 @@ func (c *WaitCmd) wait(home *container.Home, name string) (status int, err error
 			continue
 		}
 		client, err := home.Dial(id)
-		if err != nil {
+		if errors.As(err, new(*container.NotRunningError)) {
 			continue // it ended just now
+		}
+		if err != nil { // its lock tells of its end all the same
+			if !told {
+				app.Notice(err.Error())
+			}
+			told = true
+			time.Sleep(waitPause)
+			continue
 		}
 		n, ended, _, err := client.Ended(-1)
 		client.Close()

@@ -13,6 +13,7 @@ import (
 
 // A Client speaks with the monitor of a running container.
 type Client struct {
+	Name  string // what errors call the container: at first the short id
 	home  *Home
 	id    string
 	sock  *os.File
@@ -27,6 +28,71 @@ func (e *NotRunningError) Error() string { return fmt.Sprintf("container %s is n
 // Hint starts it.
 func (e *NotRunningError) Hint() string { return "rbox start " + e.Name }
 
+// DeafError reports a monitor that does not answer.
+type DeafError struct {
+	ID      string
+	Monitor int  // its pid
+	Stopped bool // by a signal
+}
+
+func (e *DeafError) Error() string {
+	why := "does not answer"
+	if e.Stopped {
+		why = "is stopped (SIGSTOP)"
+	}
+	return fmt.Sprintf("the monitor of container %s, process %d, %s", Short(e.ID), e.Monitor, why)
+}
+
+// Hint has it go on, or ends it.
+func (e *DeafError) Hint() string {
+	end := "rbox rm -f " + Short(e.ID)
+	if e.Stopped {
+		return fmt.Sprintf("kill -CONT %d    (or %s)", e.Monitor, end)
+	}
+	return end
+}
+
+// answerTime is far more than a monitor takes to answer. Whether a signal has
+// stopped it is looked for every askPause.
+const (
+	answerTime = 30 * time.Second
+	askPause   = time.Second
+)
+
+// deaf is what to say of a monitor that has not answered for so long, nil as
+// long as it may yet.
+func (h *Home) deaf(id string, waited time.Duration) error {
+	s := readState(h.folder(id))
+	e := &DeafError{ID: id, Monitor: s.Monitor, Stopped: s.monitorLives(id) && s.monitorStopped()}
+	if !e.Stopped && waited < answerTime {
+		return nil
+	}
+	return e
+}
+
+// wake has a monitor go on that a signal has stopped.
+func (h *Home) wake(id string) {
+	if s := readState(h.folder(id)); s.monitorLives(id) && s.monitorStopped() {
+		unix.Kill(s.Monitor, unix.SIGCONT)
+	}
+}
+
+// End kills a container whose monitor does not answer, with that.
+func (h *Home) End(id string) error {
+	killMonitor(h.folder(id))
+	for begun := time.Now(); ; time.Sleep(dialPause) {
+		info, err := h.Inspect(id)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) || err == nil && !info.Running:
+			return nil
+		case err != nil:
+			return err
+		case time.Since(begun) > endingTime:
+			return &DeafError{ID: id, Monitor: info.State.Monitor}
+		}
+	}
+}
+
 // dialTime is how long a monitor may take from its container's start until it
 // listens, and dialPause what is waited in between: the start does not wait for it.
 const (
@@ -40,7 +106,7 @@ func (h *Home) Dial(id string) (*Client, error) {
 	for begun := time.Now(); ; time.Sleep(dialPause) {
 		sock, err := dialControl(h.folder(id))
 		if err == nil {
-			return &Client{home: h, id: id, sock: os.NewFile(uintptr(sock), "monitor")}, nil
+			return &Client{Name: Short(id), home: h, id: id, sock: os.NewFile(uintptr(sock), "monitor")}, nil
 		}
 		if !isGone(err) {
 			return nil, fmt.Errorf("reach the monitor of container %s: %w", Short(id), err)
@@ -52,7 +118,7 @@ func (h *Home) Dial(id string) (*Client, error) {
 		case err != nil:
 			return nil, err
 		case time.Since(begun) > dialTime:
-			return nil, fmt.Errorf("the monitor of container %s does not answer", Short(id))
+			return nil, h.deaf(id, answerTime)
 		}
 	}
 }
@@ -65,8 +131,12 @@ func (c *Client) fd() int { return int(c.sock.Fd()) }
 // Signal sends sig to the container's process 1.
 func (c *Client) Signal(sig unix.Signal) error { return c.ask(message{Signal: int(sig)}) }
 
-// Stop is Signal, and the restart policy rests. Without a signal it only does that.
-func (c *Client) Stop(sig unix.Signal) error { return c.ask(message{Signal: int(sig), Stop: true}) }
+// Stop is Signal, and the restart policy rests. Without a signal it only does
+// that. A monitor that was stopped goes on, to see to it.
+func (c *Client) Stop(sig unix.Signal) error {
+	c.home.wake(c.id)
+	return c.ask(message{Signal: int(sig), Stop: true})
+}
 
 // Rename gives the container another name.
 func (c *Client) Rename(name string) error { return c.ask(message{Rename: name}) }
@@ -84,10 +154,16 @@ func (c *Client) ask(m message) error {
 	if err := send(c.fd(), m); err != nil {
 		return c.gone(err)
 	}
-	for {
+	c.within(askPause)
+	defer c.within(0)
+	for begun := time.Now(); ; {
 		answer, files, err := receive(c.fd())
 		closeFiles(files)
 		switch {
+		case err == unix.EAGAIN:
+			if err := c.home.deaf(c.id, time.Since(begun)); err != nil {
+				return err
+			}
 		case err != nil:
 			return c.gone(err)
 		case answer.Failed != nil:
@@ -108,7 +184,7 @@ func (c *Client) gone(err error) error {
 	}
 	dir := c.home.folder(c.id)
 	if _, err := os.Lstat(dir); err != nil || !readState(dir).claims() {
-		return &NotRunningError{Short(c.id)}
+		return &NotRunningError{c.Name}
 	}
 	return errLost()
 }
@@ -126,11 +202,16 @@ func (c *Client) Ended(limit time.Duration) (status int, ended, again bool, err 
 	return e.Status, true, e.Again, nil
 }
 
+// within bounds the wait for each message from now on; 0 is no bound.
+func (c *Client) within(limit time.Duration) {
+	tv := unix.NsecToTimeval(int64(limit))
+	unix.SetsockoptTimeval(c.fd(), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv)
+}
+
 func (c *Client) awaitEnd(limit time.Duration) (*ended, error) {
 	if limit >= 0 {
-		tv := unix.NsecToTimeval(max(int64(limit), 1000))
-		unix.SetsockoptTimeval(c.fd(), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv)
-		defer unix.SetsockoptTimeval(c.fd(), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{})
+		c.within(max(limit, time.Microsecond))
+		defer c.within(0)
 	}
 	for {
 		m, files, err := receive(c.fd())
@@ -185,6 +266,8 @@ func (c *Client) Exec(e ExecRequest, s Streams, preserve []*os.File, notice func
 
 func (c *Client) serve(s *session) (int, error) {
 	s.control = c.fd()
+	s.unanswered = func(waited time.Duration) error { return c.home.deaf(c.id, waited) }
+	c.within(askPause)
 	status, err := s.serve()
 	if errors.Is(err, io.EOF) {
 		if err = errLost(); !s.started {

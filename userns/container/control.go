@@ -105,8 +105,20 @@ func (m *monitor) serve(c *client) {
 			m.lose(c)
 			return
 		}
+		if msg.asks() && hasLeft(c.sock) {
+			closeFiles(files)
+			continue
+		}
 		m.answer(c, msg, files)
 	}
+}
+
+// hasLeft tells whether the other side of a socket is closed. Who has left
+// without an answer, because we were stopped for instance, wants none any more.
+func hasLeft(sock int) bool {
+	fds := []unix.PollFd{{Fd: int32(sock), Events: unix.POLLRDHUP}}
+	n, err := unix.Poll(fds, 0)
+	return err == nil && n > 0 && fds[0].Revents&(unix.POLLHUP|unix.POLLRDHUP) != 0
 }
 
 // answer carries out one request.

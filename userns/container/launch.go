@@ -41,6 +41,10 @@ type Monitor struct {
 	control *os.File
 }
 
+// monitorName is what a monitor is called in lists of processes; its container's
+// id comes next.
+const monitorName = "rbox-monitor"
+
 // stageCommand prepares the stage executable. One processor is enough for what
 // it does, and to start with one is quicker than to change to it.
 func stageCommand(outer *userns.Outer, stage string) *userns.Cmd {
@@ -58,7 +62,7 @@ func StartMonitor(h *Home, outer *userns.Outer, stage, id string) (*Monitor, err
 	control, far := os.NewFile(uintptr(pair[0]), "control"), os.NewFile(uintptr(pair[1]), "control")
 	defer far.Close()
 	cmd := stageCommand(outer, stage)
-	cmd.Args = []string{"rbox-monitor", id, h.mountpoint()}
+	cmd.Args = []string{monitorName, id, h.mountpoint()}
 	cmd.NewMount = true
 	cmd.Locked = true  // a container can have its processes run it: #!/proc/self/exe
 	cmd.Survive = true // it ends the container in order

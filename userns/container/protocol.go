@@ -40,6 +40,11 @@ type message struct {
 	Done     bool     // the request is met
 }
 
+// asks tells whether the client waits for an answer.
+func (m *message) asks() bool {
+	return m.Exec || m.Attach != nil || m.Rename != "" || m.Restore || m.Pause != 0 || m.Signal != 0 && !m.Stop
+}
+
 // An order says how to run the container. With it come config.json, the plan,
 // streams 0 to 2, descriptors to preserve, the layers' lock, and the executable
 // of the network process.

@@ -123,6 +123,7 @@ const maxKillPause = 20 * time.Millisecond
 // killContainer ends the container in dir for good: its monitor does it, or,
 // where that cannot be reached, losing process 1 makes it end.
 func killContainer(dir string) {
+	(&Home{filepath.Dir(filepath.Dir(dir))}).wake(filepath.Base(dir))
 	if sock, err := dialControl(dir); err == nil {
 		defer unix.Close(sock)
 		tv := unix.NsecToTimeval(int64(endingTime))
@@ -139,14 +140,9 @@ func killContainer(dir string) {
 	}
 }
 
-// killMonitor kills the monitor of the container in dir, which is the parent of
-// its process 1.
+// killMonitor kills the monitor of the container in dir.
 func killMonitor(dir string) {
-	var s State
-	if err := readJSON(dir, "state.json", &s); err != nil || s.Monitor == 0 || !s.alive() {
-		return
-	}
-	if parent, err := parentOf(s.Pid); err == nil && parent == s.Monitor {
+	if s := readState(dir); s.monitorLives(filepath.Base(dir)) {
 		unix.Kill(s.Monitor, unix.SIGKILL)
 	}
 }

@@ -37,6 +37,9 @@ type session struct {
 	starting bool // the monitor waits until we listen
 	guest    bool // the program is one beside the container's
 	started  bool
+	// unanswered is asked whether to wait on for the start, where control tells
+	// so (EAGAIN) from time to time.
+	unanswered func(waited time.Duration) error
 
 	signals  chan os.Signal
 	terminal atomic.Pointer[os.File] // master of the program's, if it has one
@@ -73,9 +76,17 @@ func (s *session) serve() (int, error) {
 
 // follow hears the monitor until the program has ended.
 func (s *session) follow() (int, error) {
+	begun := time.Now()
 	for { // what fails once it has started is a signal that came too late
 		m, files, err := receive(s.control)
 		switch {
+		case err == unix.EAGAIN:
+			if s.started {
+				continue
+			}
+			if err := s.unanswered(time.Since(begun)); err != nil {
+				return 0, err
+			}
 		case err != nil:
 			return 0, err
 		case m.Failed != nil && !s.started:
@@ -93,6 +104,9 @@ func (s *session) follow() (int, error) {
 				continue
 			}
 			s.started = true
+			if s.unanswered != nil {
+				unix.SetsockoptTimeval(s.control, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{})
+			}
 			s.begin(m.Streams, files)
 		case m.Ended != nil && s.guest && !s.started: // that is the container's end
 		case m.Ended != nil && !(m.Ended.Again && s.starting):

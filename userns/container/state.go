@@ -16,6 +16,23 @@ func (s State) alive() bool {
 	return err == nil && start == s.StartTime
 }
 
+// monitorLives tells whether the process that s names as the monitor still is
+// that of the container id.
+func (s State) monitorLives(id string) bool {
+	if s.Monitor == 0 || s.BootID != bootID() {
+		return false
+	}
+	line, err := os.ReadFile("/proc/" + strconv.Itoa(s.Monitor) + "/cmdline")
+	return err == nil && strings.HasPrefix(string(line), monitorName+"\x00"+id+"\x00")
+}
+
+// monitorStopped tells whether a signal has stopped the monitor (proc_pid_stat(5)).
+func (s State) monitorStopped() bool {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(s.Monitor) + "/stat")
+	_, rest, _ := strings.Cut(string(b[strings.LastIndexByte(string(b), ')')+1:]), " ")
+	return err == nil && (strings.HasPrefix(rest, "T") || strings.HasPrefix(rest, "t"))
+}
+
 // bootID is the kernel's random name of this boot.
 func bootID() string {
 	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
@@ -24,12 +41,6 @@ func bootID() string {
 
 // startTime is field 22 of /proc/PID/stat (proc_pid_stat(5)), clock ticks since boot.
 func startTime(pid int) (uint64, error) { return statField(pid, 22) }
-
-// parentOf is the pid of pid's parent.
-func parentOf(pid int) (int, error) {
-	n, err := statField(pid, 4)
-	return int(n), err
-}
 
 // statField is a number of /proc/PID/stat, after the command's name, which is the second.
 func statField(pid, n int) (uint64, error) {
