@@ -95,6 +95,9 @@ func (b *box) fault(args, condition, victim string, whose func(*box, *process) [
 	for _, pid := range pids {
 		syscall.Kill(pid, syscall.SIGKILL)
 	}
+	if !eventually(10*time.Second, func() bool { return !anyAlive(pids) }) { // until then they hold their locks
+		b.t.Errorf("SIGKILL does not end %v", pids)
+	}
 	b.t.Logf("drawn: %s; %s; killed %s: %d processes", args, condition, victim, len(pids))
 	foreground := strings.HasPrefix(args, "run ") && !strings.Contains(args, " -d")
 	if victim != "the command" && victim != "all of rbox" { // it goes on: to its end, or to a container that runs
