@@ -11,6 +11,7 @@ import (
 
 	"rbox/idmap"
 	"rbox/slirp"
+	"rbox/userns/stage"
 )
 
 // startUplinks starts what connects the container, so that it is ready by the
@@ -69,6 +70,29 @@ func (m *monitor) awaitNetworks(int) error {
 		}
 	}
 	return m.introduceAddresses()
+}
+
+// startOnHost is start on the host's network, for a container that may have it
+// where none of its own works, as the failure of a first start has shown.
+func (m *monitor) startOnHost(account stage.Account, failed error) error {
+	var none *noNetworkError
+	if !errors.As(failed, &none) || len(m.Networks) != 1 || !m.Networks[0].Plan.HostInstead {
+		return failed
+	}
+	m.disconnect()
+	m.Networks, m.attached = nil, nil
+	m.Plan.Namespaces.HostNetwork = true
+	for _, name := range []string{"/hosts", "/resolv.conf"} {
+		text, err := os.ReadFile("/etc" + name)
+		if err == nil {
+			err = os.WriteFile(m.scratch+name, text, 0)
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	m.first.send(message{Notice: "the container shares this host's network and can reach all that listens here, since it can have none of its own: " + none.Text})
+	return m.start(account, unneeded)
 }
 
 // attachment is what reply says of the network i. A later run asks for the same

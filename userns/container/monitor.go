@@ -203,7 +203,7 @@ func (m *monitor) begin() error {
 		err = reserveState(m.Dir, m.state)
 	}
 	if err == nil {
-		err = m.start(account, heard)
+		err = m.startOnHost(account, m.start(account, heard))
 	}
 	if err == nil {
 		err = m.announce()
@@ -231,7 +231,7 @@ func (m *monitor) beginAgain() error {
 	}
 	account, err := m.mount()
 	if err == nil {
-		err = m.start(account, unneeded)
+		err = m.startOnHost(account, m.start(account, unneeded))
 	}
 	if err != nil {
 		return err

@@ -106,12 +106,21 @@ func (u *uplink) answer() (slirp.Reply, error) {
 	case err != nil:
 		return reply, u.lost(err)
 	case reply.Failed != nil:
-		return reply, &Failure{Text: "network: " + reply.Failed.Text, Advice: reply.Failed.Hint, Status: 125}
+		f := &Failure{Text: "network: " + reply.Failed.Text, Advice: reply.Failed.Hint, Status: 125}
+		if reply.Failed.NoWay {
+			return reply, &noNetworkError{f}
+		}
+		return reply, f
 	case reply.Ready == nil:
 		return reply, errors.New("network: " + slirp.ErrMalformed.Error())
 	}
 	return reply, nil
 }
+
+// A noNetworkError reports that no network of a container's own works on this host.
+type noNetworkError struct{ *Failure }
+
+func (e *noNetworkError) Unwrap() error { return e.Failure }
 
 // lost says why the connection was.
 func (u *uplink) lost(err error) error {
@@ -119,7 +128,7 @@ func (u *uplink) lost(err error) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.failed != nil {
-		return u.failed
+		return &noNetworkError{&Failure{Text: u.failed.Error(), Advice: "use this host's network: --network host", Status: 125}}
 	}
 	return fmt.Errorf("the network process was killed before the container was attached (%w)", err)
 }
