@@ -209,8 +209,9 @@ func (r *Request) privateOption(name, value string, has bool) (err error) {
 	return err
 }
 
-// pastaOptions takes arguments of pasta(1), with commas between, as far as
-// rbox has what they ask for.
+// pastaOptions takes arguments of pasta(1), with commas between. Those that
+// speak of what rbox decides itself go into the plan, the others to pasta as
+// they are.
 func (r *Request) pastaOptions(text string) (err error) {
 	if text == "" {
 		return nil
@@ -235,7 +236,7 @@ func (r *Request) pastaOptions(text string) (err error) {
 			r.Endpoint.Interface, err = value, checkInterface(value)
 			i++
 		default:
-			return &InputError{word, "rbox does not hand that on to pasta", "there are --map-gw, --ipv4-only, --mtu,BYTES and --ns-ifname,NAME"}
+			r.Plan.Options = append(r.Plan.Options, word)
 		}
 		if err != nil {
 			err = inFlag(words[i-1], err)

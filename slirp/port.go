@@ -174,8 +174,8 @@ type Binding struct {
 	HostPort string
 }
 
-// bindings are the host's sides of p: a port of all addresses has one of each family.
-func (p Port) bindings() []Binding {
+// Bindings are the host's sides of p: a port of all addresses has one of each family.
+func (p Port) Bindings() []Binding {
 	port := strconv.Itoa(int(p.HostPort))
 	if p.HostIP.IsValid() {
 		return []Binding{{p.HostIP.String(), port}}
@@ -199,7 +199,7 @@ func PortMap(published []Port, exposed []string) map[string][]Binding {
 		m[e] = nil
 	}
 	for _, p := range published {
-		m[p.Inside()] = append(m[p.Inside()], p.bindings()...)
+		m[p.Inside()] = append(m[p.Inside()], p.Bindings()...)
 	}
 	return m
 }
@@ -235,7 +235,7 @@ func mappings(published []Port, exposed []string) (list []mapping) {
 	known := map[string]bool{}
 	for _, p := range published {
 		known[p.Inside()] = true
-		for _, b := range p.bindings() {
+		for _, b := range p.Bindings() {
 			list = append(list, mapping{b, int(p.HostPort), int(p.ContainerPort), p.Protocol, int(p.HostPort), int(p.ContainerPort)})
 		}
 	}

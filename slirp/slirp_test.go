@@ -30,7 +30,7 @@ func TestParseMode(t *testing.T) {
 		"slirp4netns:allow_host_loopback=true,cidr=10.9.0.0/24,enable_ipv6=false,port_handler=rootlesskit": private(Plan{
 			Driver: "slirp4netns", HostLoopback: true, Subnet: netip.MustParsePrefix("10.9.0.0/24"), IPv4Only: true,
 		}),
-		"pasta:--mtu,1400,--map-gw,-4":                      private(Plan{Driver: "pasta", MTU: 1400, HostLoopback: true, IPv4Only: true}),
+		"pasta:--mtu,1400,--map-gw,-4,-T,53":                private(Plan{Driver: "pasta", MTU: 1400, HostLoopback: true, IPv4Only: true, Options: []string{"-T", "53"}}),
 		"private:mac=02:42:AC:11:00:02,interface_name=net0": {Kind: Private, Request: Request{Endpoint: Endpoint{MAC: "02:42:ac:11:00:02", Interface: "net0"}}},
 		"web": named("web", Endpoint{}),
 		"web:ip=10.89.0.9,ip6=fd12::9,mac=02-42-ac-11-00-02,alias=a,alias=b,interface_name=x": named("web", Endpoint{
@@ -48,7 +48,7 @@ func TestParseMode(t *testing.T) {
 		"private:driver=vde": "driver=vde: there is no such driver", "private:link=wire": "no such link", "private:host-loopback=maybe": "neither true nor false",
 		"private:subnet=10.0.2.0/30": "8 to 25 bits", "web:ip=fd00::1": "not an IPv4 address", "web:ip6=10.0.0.1": "not an IPv6", "web:ip=127.0.0.1": "not an IPv4",
 		"web:mac=01:00:5e:00:00:01": "not an Ethernet address", "web:mac=2:4:ac:11:00:02": "not an Ethernet", "web:alias=a_b..c": "not a name", "web:interface_name=lo": "not a name for an interface",
-		"web:mtu=1500": "no such option", "pasta:-T,53": "does not hand", "pasta:--mtu": "an MTU is", "name=host,ip=1.2.3.4": "no options", "name=name=a": "no network",
+		"web:mtu=1500": "no such option", "pasta:--mtu": "an MTU is", "name=host,ip=1.2.3.4": "no options", "name=name=a": "no network",
 		"web:interface_name=averylonginterfacename": "not a name for an interface", strings.Repeat("a", 64): "no network",
 	} {
 		_, err := ParseMode(text)
@@ -158,7 +158,7 @@ func describe(c Choice) string {
 		}
 		text += "; " + strings.Join([]string{strings.Join(e.Names, ","), ip, e.MAC, e.Interface}, " ")
 		for _, p := range e.Ports {
-			b := p.bindings()[0]
+			b := p.Bindings()[0]
 			host := b.HostPort
 			if p.HostIP.IsValid() {
 				host = b.String()
@@ -291,7 +291,7 @@ func FuzzParsePublish(f *testing.F) {
 			return
 		}
 		for _, p := range ports {
-			b := p.bindings()[0]
+			b := p.Bindings()[0]
 			spec := b.HostPort + ":" + p.Inside()
 			if p.HostIP.IsValid() {
 				spec = b.String() + ":" + p.Inside()

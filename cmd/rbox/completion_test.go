@@ -49,7 +49,7 @@ case "$*" in
 "images --format {{.Repository}}:{{.Tag}}") printf '%s\n' alpine:latest alpine:3.20 localhost:5000/tool:v1 '<none>:<none>' ;;
 images*) printf '%s\n' alpine alpine:3.20 localhost:5000/tool:v1 '<none>' ;;
 'volume ls -q') printf '%s\n' data database ;;
-'network ls -q') printf '%s\n' web ;;
+'network ls --format {{.Name}}') printf '%s\n' web ;;
 "ps -a --format {{.Names}}") printf '%s\n' calm_gull_1 web ;;
 "ps -a --format {{.Names}}:") printf '%s\n' calm_gull_1: web: ;;
 esac
@@ -76,6 +76,7 @@ func TestBashCompletion(t *testing.T) {
 		"choices":               {"rbox run --pull ", "always missing never newer"},
 		"choices after =":       {"rbox run --pull=n", "never newer"},
 		"nothing typed after =": {"rbox run --network=", "private none host web"},
+		"a network":             {"rbox network rm w", "web"},
 		"two networks":          {"rbox run --network web --network pri", "private"},
 		"image":                 {"rbox run --rm al", "alpine alpine:3.20"},
 		"host":                  {"rbox run ho", "host"},

@@ -71,7 +71,7 @@ func TestDocumentedFlagsExist(t *testing.T) {
 		}
 		text := readDoc(t, pagesDir+"/"+pageName(n))
 		text = regexp.MustCompile("(?m)`rbox [^`]*`|^    .*$").ReplaceAllString(text, "") // TestExamplesParse is for these
-		for _, m := range regexp.MustCompile(`--([a-z][a-z-]*)`).FindAllStringSubmatch(text, -1) {
+		for _, m := range regexp.MustCompile(`--([a-z][a-z0-9-]*)`).FindAllStringSubmatch(text, -1) {
 			if !known[m[1]] {
 				t.Errorf("%s/%s speaks of --%s, which %s has not", pagesDir, pageName(n), m[1], commandPath(n))
 			}

@@ -15,9 +15,9 @@ import (
 	"rbox/userns/container/events"
 )
 
-// EventsCmd shows what happens to containers, images and volumes.
+// EventsCmd shows what happens to containers, images, volumes and networks.
 type EventsCmd struct {
-	Filter []string `short:"f" sep:"none" placeholder:"KEY=VALUE" help:"Only events with container=NAME, event=ACTION, image=NAME, label=NAME[=VALUE], type=container, image or volume, or volume=NAME."`
+	Filter []string `short:"f" sep:"none" placeholder:"KEY=VALUE" help:"Only events with container=NAME, event=ACTION, image=NAME, label=NAME[=VALUE], type=container, image, volume or network, volume=NAME or network=NAME."`
 	Format string   `placeholder:"TEMPLATE" help:"json, or a Go template over Docker's fields."`
 	Since  string   `placeholder:"TIME" help:"Begin with what happened at a time (2026-11-22T17:00, or seconds since 1970), or so long ago (10m)."`
 	Until  string   `placeholder:"TIME" help:"End at a time, of the same forms."`
@@ -135,7 +135,7 @@ func newEventDetail(e events.Event) eventDetail {
 // eventFilters returns what decides whether an event is shown: of several
 // values of one filter one must match, of labels all.
 func eventFilters(filters []string) (func(events.Event) bool, error) {
-	values, err := filterValues(filters, "container", "event", "image", "label", "type", "volume")
+	values, err := filterValues(filters, "container", "event", "image", "label", "type", "volume", "network")
 	if err != nil {
 		return nil, err
 	}
@@ -163,14 +163,14 @@ func eventHas(e events.Event, key, value string) bool {
 		return e.Type == value
 	case "event": // "exec_start" is also met by "exec_start: sh"
 		return e.Action == value || strings.HasPrefix(e.Action, value+":")
-	case "container", "volume":
+	case "container", "volume", "network":
 		return e.Type == key && (name == value || value != "" && strings.HasPrefix(e.ID, value))
 	}
 	// image: of a container, the one that it was made from
 	if e.Type == "container" {
 		name = e.Attributes["image"]
 	}
-	return e.Type == "image" && e.ID == value || e.Type != "volume" && sameImage(name, value)
+	return e.Type == "image" && e.ID == value || e.Type != "volume" && e.Type != "network" && sameImage(name, value)
 }
 
 // sameImage compares names of images; a name without a tag is that of all tags.

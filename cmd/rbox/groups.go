@@ -32,7 +32,7 @@ type ContainerCmd struct {
 // SystemCmd holds the commands about all that rbox keeps.
 type SystemCmd struct {
 	Check  SystemCheckCmd `cmd:"" help:"Look for what is damaged or left over, and mend it."`
-	Events EventsCmd      `cmd:"" help:"Show what happens to containers, images and volumes."`
+	Events EventsCmd      `cmd:"" help:"Show what happens to containers, images, volumes and networks."`
 	Df     SystemDfCmd    `cmd:"" help:"Show what takes how much of the disk."`
 	Info   InfoCmd        `cmd:"" help:"Show where rbox keeps what, and what this host grants."`
 	Prune  SystemPruneCmd `cmd:"" help:"Remove what nothing uses."`

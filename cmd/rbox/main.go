@@ -36,6 +36,7 @@ type grammar struct {
 	Attach     AttachCmd     `cmd:"" group:"Containers" help:"Connect to what a container shows and reads."`
 	Logs       LogsCmd       `cmd:"" group:"Containers" help:"Show what a container wrote."`
 	Ps         PsCmd         `cmd:"" group:"Containers" aliases:"list,ls" help:"List containers."`
+	Port       PortCmd       `cmd:"" group:"Containers" help:"Show which ports of this host lead to a container."`
 	Top        TopCmd        `cmd:"" group:"Containers" help:"Show the processes of a container."`
 	Inspect    InspectCmd    `cmd:"" group:"Containers" help:"Show all about containers, images, volumes and networks, as JSON."`
 	Wait       WaitCmd       `cmd:"" group:"Containers" help:"Wait until containers end, and print their exit statuses."`
@@ -58,7 +59,8 @@ type grammar struct {
 	Login      LoginCmd      `cmd:"" group:"Images" help:"Keep the credentials for a registry."`
 	Logout     LogoutCmd     `cmd:"" group:"Images" help:"Forget the credentials for a registry."`
 	Volume     VolumeCmd     `cmd:"" group:"Volumes" help:"Make, list, inspect and remove volumes."`
-	Events     EventsCmd     `cmd:"" group:"System" help:"Show what happens to containers, images and volumes."`
+	Network    NetworkCmd    `cmd:"" group:"Networks" help:"Make, list, inspect and remove networks, and connect containers to them."`
+	Events     EventsCmd     `cmd:"" group:"System" help:"Show what happens to containers, images, volumes and networks."`
 	System     SystemCmd     `cmd:"" group:"System" help:"Show, prune and check all that rbox keeps."`
 	Info       InfoCmd       `cmd:"" group:"System" help:"Show where rbox keeps what, and what this host grants."`
 	Generate   GenerateCmd   `cmd:"" group:"System" help:"Make files for other programs: units for systemd."`

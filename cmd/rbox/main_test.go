@@ -65,6 +65,8 @@ func TestGrammarFor(t *testing.T) {
 		"login":     "-u kim registry",
 		"logout":    "registry",
 		"volume":    "ls",
+		"network":   "ls",
+		"port":      "one 80/tcp",
 		"unshare":   "sh -c x",
 		"doctor":    "--format json",
 		"version":   "",

@@ -4,21 +4,33 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"rbox/rootfs"
+	"rbox/rootfs/volume"
+	"rbox/slirp/network"
 	"rbox/userns/container"
 )
 
 // wholeOnly is for the front.
 func wholeOnly() error { return nil }
 
-// inspectOther returns Docker's answer about a volume.
+// inspectOther returns Docker's answer about a volume or a network.
 func inspectOther(app *App, kind, name string) (any, error) {
-	v, err := app.Volumes().Get(name)
-	if err == nil {
-		return newVolumeDetail(app.Volumes(), v), nil
+	if kind != "network" {
+		v, err := app.Volumes().Get(name)
+		if err == nil {
+			return newVolumeDetail(app.Volumes(), v), nil
+		}
+		if kind == "volume" || !errors.As(err, new(*volume.NotFoundError)) {
+			return nil, err
+		}
 	}
-	if kind == "" {
+	d, err := app.networkDetail(name)
+	if err == nil {
+		return d, nil
+	}
+	if kind == "" && errors.As(err, new(*network.NotFoundError)) {
 		err = &NoObjectError{name}
 	}
 	return nil, err

@@ -208,6 +208,9 @@ func (c *SystemPruneCmd) Run(app *App) error {
 		printPruned(app, "Deleted Volumes", names)
 		freed += bytes
 	}
+	names, err := app.pruneNetworks(wanted)
+	failed = errors.Join(failed, err)
+	printPruned(app, "Deleted Networks", names)
 	lines, bytes, err := app.pruneImages(c.All, wanted)
 	failed = errors.Join(failed, err, app.tidyPlaces(context.Background()))
 	printPruned(app, "Deleted Images", lines)
@@ -216,7 +219,7 @@ func (c *SystemPruneCmd) Run(app *App) error {
 }
 
 func (c *SystemPruneCmd) warning() string {
-	what := []string{"all stopped containers"}
+	what := []string{"all stopped containers", "all networks not used by at least one container"}
 	if c.Volumes {
 		what = append(what, "all anonymous volumes not used by at least one container")
 	}

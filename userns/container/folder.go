@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbox/rootfs/volume"
+	"rbox/slirp"
 	"rbox/userns/wire"
 )
 
@@ -247,6 +248,16 @@ func (f *Folder) Rename(c Config, name string) error {
 		s.Name = name
 		return replaceState(f.Dir, s)
 	})
+}
+
+// SetNetworks says which networks a container that does not run is to be on.
+func (f *Folder) SetNetworks(wanted []slirp.Request) error {
+	var s State
+	if err := readJSON(f.Dir, "state.json", &s); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	s.Wanted = &wanted
+	return replaceState(f.Dir, s)
 }
 
 // Write fills config.json: before Born, so that commands find it whole, or

@@ -65,6 +65,27 @@ func RequestName(r slirp.Request) string {
 	return r.Plan.Name
 }
 
+// NetworkUsers tells which containers are to be on a network: their ids by its
+// name, of all hosts that keep theirs below dir. One that is being made holds
+// the locks of its networks.
+func NetworkUsers(dir string) (map[string][]string, error) {
+	return usersOf(dir, func(folder string) (names []string) {
+		var c struct{ Networks []slirp.Request }
+		if readJSON(folder, "config.json", &c) != nil {
+			return nil
+		}
+		if wanted := readState(folder).Wanted; wanted != nil {
+			c.Networks = *wanted
+		}
+		for _, r := range c.Networks {
+			if r.Plan.Name != "" {
+				names = append(names, r.Plan.Name)
+			}
+		}
+		return names
+	})
+}
+
 // HostsLines are the lines of /etc/hosts for a container's own addresses.
 func HostsLines(hostname string, list []Attachment) string {
 	var lines strings.Builder

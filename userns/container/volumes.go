@@ -94,6 +94,21 @@ func (h *Home) delete(dir string, lock *os.File) error {
 // VolumeUsers tells which containers mount a volume: their ids by its name, of
 // all hosts that keep theirs below dir.
 func VolumeUsers(dir string) (map[string][]string, error) {
+	return usersOf(dir, func(folder string) (names []string) {
+		var c struct{ Volumes []VolumeUse }
+		// One that is being made holds the locks of its volumes.
+		if readJSON(folder, "config.json", &c) == nil {
+			for _, use := range c.Volumes {
+				names = append(names, use.Name)
+			}
+		}
+		return names
+	})
+}
+
+// usersOf tells which containers use what: their ids by the names that names
+// finds in a container's folder, of all hosts that keep theirs below dir.
+func usersOf(dir string, names func(folder string) []string) (map[string][]string, error) {
 	users := map[string][]string{}
 	hosts, err := os.ReadDir(dir)
 	if err != nil {
@@ -106,14 +121,9 @@ func VolumeUsers(dir string) (map[string][]string, error) {
 			return nil, err
 		}
 		for _, id := range ids {
-			var c struct{ Volumes []VolumeUse }
-			// One that is being made holds the locks of its volumes.
-			if readJSON(h.folder(id), "config.json", &c) != nil {
-				continue
-			}
-			for _, use := range c.Volumes {
-				if !slices.Contains(users[use.Name], id) {
-					users[use.Name] = append(users[use.Name], id)
+			for _, name := range names(h.folder(id)) {
+				if !slices.Contains(users[name], id) {
+					users[name] = append(users[name], id)
 				}
 			}
 		}

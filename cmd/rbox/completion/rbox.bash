@@ -12,7 +12,7 @@ _rbox_containers() { "$program" ps -a --format '{{.Names}}' 2>/dev/null; }
 
 _rbox_volumes() { "$program" volume ls -q 2>/dev/null; }
 
-_rbox_networks() { "$program" network ls -q 2>/dev/null; }
+_rbox_networks() { "$program" network ls --format '{{.Name}}' 2>/dev/null; }
 
 # _rbox_offer KIND [WORDS]: offers what begins as $typed does.
 _rbox_offer() {

@@ -22,7 +22,7 @@ function __rbox_volumes
 end
 
 function __rbox_networks
-    rbox network ls -q 2>/dev/null
+    rbox network ls --format '{{.Name}}' 2>/dev/null
 end
 
 function __rbox_copies

@@ -26,7 +26,7 @@ _rbox_volumes() {
 }
 
 _rbox_networks() {
-    compadd -- ${(f)"$(_call_program networks rbox network ls -q 2>/dev/null)"}
+    compadd -- ${(f)"$(_call_program networks rbox network ls --format '{{.Name}}' 2>/dev/null)"}
 }
 
 _rbox_modes() {
