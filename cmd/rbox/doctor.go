@@ -223,7 +223,7 @@ func here(app *App) *patient {
 	p.exists = func(name string) bool { _, err := os.Stat(name); return err == nil }
 	p.mapIDs = mapIDs
 	p.tryInside = tryInside
-	p.cgroup = detectCgroup
+	p.cgroup, p.ping = detectCgroup, tryPing
 	return p
 }
 
@@ -243,7 +243,7 @@ func (p *patient) facts() Facts {
 	for _, name := range []string{
 		"kernel.unprivileged_userns_clone", "kernel.apparmor_restrict_unprivileged_userns", "vm.memfd_noexec",
 		"user.max_user_namespaces", "user.max_mnt_namespaces", "user.max_pid_namespaces", "user.max_net_namespaces",
-		"user.max_uts_namespaces", "user.max_ipc_namespaces", "user.max_cgroup_namespaces", "user.max_time_namespaces",
+		"net.ipv4.ping_group_range", "net.ipv4.ip_unprivileged_port_start", "user.max_uts_namespaces", "user.max_ipc_namespaces", "user.max_cgroup_namespaces", "user.max_time_namespaces",
 	} {
 		if v, ok := p.sysctl(name); ok {
 			f.Settings[name] = v

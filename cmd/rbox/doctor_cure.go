@@ -145,10 +145,16 @@ func cureOf(probe string, err error) []Cure {
 	case errors.Is(err, unix.ENOSPC) && namespaceSysctl(probe) != "":
 		name := namespaceSysctl(probe)
 		return []Cure{{Admin: true, Do: "sysctl -w " + name + "=28633", Script: sysctlScript(name, "28633")}}
-	case probe == "/dev/net/tun" && errors.Is(err, os.ErrPermission):
+	case probe == byTap && errors.Is(err, os.ErrPermission):
 		return []Cure{{Admin: true, Do: "chmod 666 /dev/net/tun (in an outer container: --device /dev/net/tun)", Script: deviceScript("tun", "/dev/net/tun")}}
-	case probe == "/dev/net/tun":
+	case probe == byTap:
 		return []Cure{{Admin: true, Do: "modprobe tun (in an outer container: --device /dev/net/tun)", Script: moduleScript("tun")}}
+	case probe == byVeth && errors.Is(err, unix.EOPNOTSUPP):
+		return []Cure{{Admin: true, Do: "modprobe veth", Script: moduleScript("veth")}}
+	case probe == byVeth && errors.Is(err, unix.EAFNOSUPPORT):
+		return []Cure{{Admin: true, Do: "modprobe af_packet", Script: moduleScript("af_packet")}}
+	case (probe == bySlirp4netns || probe == byPasta) && !errors.As(err, new(unix.Errno)):
+		return []Cure{{Admin: true, Do: "install the package that has it: " + map[string]string{bySlirp4netns: "slirp4netns", byPasta: "passt"}[probe]}}
 	case probe == "/dev/fuse" && errors.Is(err, os.ErrPermission):
 		return []Cure{{Admin: true, Do: "chmod 666 /dev/fuse (in an outer container: --device /dev/fuse)", Script: deviceScript("fuse", "/dev/fuse")}}
 	case probe == "/dev/fuse":

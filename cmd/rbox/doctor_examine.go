@@ -30,6 +30,7 @@ type patient struct {
 	mapIDs    func() mapped
 	tryInside func(ids idmap.Maps, scratch string) (map[string]*Fault, error)
 	cgroup    func(uid int) cgroups
+	ping      func() error
 }
 
 // mapped is what became of the ladder of ids: the maps that the kernel took.
@@ -85,7 +86,7 @@ func (p *patient) examine() Diagnosis {
 		}
 		d.Needs = append(d.Needs, n)
 	}
-	d.Needs = append(d.Needs, p.cgroups(), p.runtimeDirectory(), p.lingering())
+	d.Needs = append(d.Needs, p.pings(), p.ports(), p.cgroups(), p.runtimeDirectory(), p.lingering())
 	return d
 }
 
@@ -199,7 +200,7 @@ var ladders = []ladder{
 	{"/proc", []string{"fresh proc"}, "the host's /proc", false},
 	{"/sys", []string{"fresh sysfs"}, "the host's /sys, read-only", false},
 	{"init program", []string{"sealed memfd"}, "read-only bind", false},
-	{"network device", []string{"/dev/net/tun"}, "", false},
+	{"network", []string{byTap, byVeth, bySlirp4netns, byPasta}, "the host's", false},
 	{"FUSE device", []string{"/dev/fuse"}, "", false},
 }
 

@@ -91,7 +91,10 @@ func probes() []probe {
 		{"fresh proc", unix.CLONE_NEWNS | unix.CLONE_NEWPID, 0, "PID namespace", false, mountProc},
 		{"fresh sysfs", unix.CLONE_NEWNS | unix.CLONE_NEWNET, 0, "network namespace", false, mountSysfs},
 		{"sealed memfd", 0, 0, "", false, runMemfd},
-		{"/dev/net/tun", unix.CLONE_NEWNET, 0, "network namespace", false, openTun},
+		{byTap, unix.CLONE_NEWNET, 0, "network namespace", false, openTun},
+		{byVeth, unix.CLONE_NEWNET, 0, "network namespace", false, tryVeth},
+		{bySlirp4netns, unix.CLONE_NEWNET, 0, "network namespace", false, tryProgram("slirp4netns")},
+		{byPasta, unix.CLONE_NEWNET, 0, "network namespace", false, tryProgram("pasta")},
 		{"/dev/fuse", 0, 0, "", false, openFuse},
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,6 +44,7 @@ func healthy(t *testing.T) *patient {
 		},
 		mapIDs:    func() mapped { return mapped{maps: full} },
 		tryInside: inside(),
+		ping:      func() error { return nil },
 		cgroup: func(int) cgroups {
 			return cgroups{own: cgroupv2.Report{Mode: cgroupv2.Unified}, manager: "/run/user/1000/systemd/private", managed: []string{"cpu", "memory", "pids"}}
 		},
@@ -83,7 +85,7 @@ func TestExamine(t *testing.T) {
 			change: func(p *patient) { p.mapIDs = func() mapped { return mapped{err: denied} } },
 			want: map[string]string{
 				"user namespace": "fatal ", "ids": "untried ", "namespaces": "untried ", "root file system": "untried ", "layer store": "untried ",
-				"/proc": "untried ", "/sys": "untried ", "init program": "untried ", "network device": "untried ", "FUSE device": "untried ",
+				"/proc": "untried ", "/sys": "untried ", "init program": "untried ", "network": "untried ", "FUSE device": "untried ",
 			},
 			fatal: true,
 		},
@@ -91,7 +93,7 @@ func TestExamine(t *testing.T) {
 			change: func(p *patient) { p.tryInside = inside("mount") },
 			want: map[string]string{
 				"user namespace": "fatal ", "namespaces": "untried ", "root file system": "untried ", "layer store": "untried ",
-				"/proc": "untried ", "/sys": "untried ", "init program": "untried ", "network device": "untried ", "FUSE device": "untried ",
+				"/proc": "untried ", "/sys": "untried ", "init program": "untried ", "network": "untried ", "FUSE device": "untried ",
 			},
 			fatal: true,
 		},
@@ -103,6 +105,23 @@ func TestExamine(t *testing.T) {
 			change: func(p *patient) { p.tryInside = inside("pid") },
 			want:   map[string]string{"namespaces": "fatal mount, ipc, uts, network, cgroup, time"},
 			fatal:  true,
+		},
+		"no tun": {
+			change: func(p *patient) { p.tryInside = inside(byTap, byPasta) },
+			want:   map[string]string{"network": "lower embedded stack, by a veth pair"},
+		},
+		"no ping, no low ports": {
+			change: func(p *patient) {
+				p.ping = func() error { return unix.EACCES }
+				p.read = func(name string) ([]byte, error) {
+					text, ok := map[string]string{"/proc/sys/net/ipv4/ping_group_range": "1\t0\n", "/proc/sys/net/ipv4/ip_unprivileged_port_start": "1024\n"}[name]
+					if !ok {
+						return nil, os.ErrNotExist
+					}
+					return []byte(text), nil
+				}
+			},
+			want: map[string]string{"ping": "lower to the gateway, and between containers"},
 		},
 		"no overlay": {
 			change: func(p *patient) { p.tryInside = inside("overlay") },
@@ -118,11 +137,11 @@ func TestExamine(t *testing.T) {
 		},
 		"the lower rungs": {
 			change: func(p *patient) {
-				p.tryInside = inside("files of all ids", "fresh proc", "fresh sysfs", "sealed memfd", "/dev/net/tun", "/dev/fuse")
+				p.tryInside = inside("files of all ids", "fresh proc", "fresh sysfs", "sealed memfd", byTap, byVeth, bySlirp4netns, byPasta, "/dev/fuse")
 			},
 			want: map[string]string{
 				"layer store": "lower the data directory, at a loss", "/proc": "lower the host's /proc", "/sys": "lower the host's /sys, read-only",
-				"init program": "lower read-only bind", "network device": "none ", "FUSE device": "none ",
+				"init program": "lower read-only bind", "network": "lower the host's", "FUSE device": "none ",
 			},
 		},
 		"layers elsewhere": {
@@ -265,8 +284,12 @@ func TestCureOf(t *testing.T) {
 	}{
 		"namespaces used up": {"mount", unix.ENOSPC, "user.max_mnt_namespaces"},
 		"of another kind":    {"time", unix.ENOSPC, "user.max_time_namespaces"},
-		"tun's mode":         {"/dev/net/tun", unix.EACCES, "chmod 666 /dev/net/tun"},
-		"no tun":             {"/dev/net/tun", unix.ENOENT, "modprobe tun"},
+		"tun's mode":         {byTap, unix.EACCES, "chmod 666 /dev/net/tun"},
+		"no veth":            {byVeth, fmt.Errorf("make a veth pair: %w", unix.EOPNOTSUPP), "modprobe veth"},
+		"no packet sockets":  {byVeth, unix.EAFNOSUPPORT, "modprobe af_packet"},
+		"no slirp4netns":     {bySlirp4netns, errors.New("it is not installed"), "slirp4netns"},
+		"no pasta":           {byPasta, errors.New("it is not installed"), "passt"},
+		"no tun":             {byTap, unix.ENOENT, "modprobe tun"},
 		"fuse's mode":        {"/dev/fuse", unix.EACCES, "chmod 666 /dev/fuse"},
 		"no fuse":            {"/dev/fuse", unix.ENODEV, "modprobe fuse"},
 		"memfd":              {"sealed memfd", unix.EACCES, "vm.memfd_noexec=1"},
@@ -393,7 +416,7 @@ func TestScriptsAreShell(t *testing.T) {
 	for _, do := range []string{"modprobe overlay", "modprobe fuse", "chmod 666 /dev/fuse", "apt-get install fuse-overlayfs"} {
 		add(Cure{Admin: true, Do: do, Script: driverScript(do)})
 	}
-	for _, name := range []string{"mount", "/dev/net/tun", "sealed memfd"} {
+	for _, name := range []string{"mount", byTap, byVeth, "sealed memfd"} {
 		add(cureOf(name, unix.ENOSPC)...)
 		add(cureOf(name, unix.EACCES)...)
 	}
