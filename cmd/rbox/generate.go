@@ -206,7 +206,7 @@ func (u *unit) restart(own container.RestartPolicy, asked string, seconds *int) 
 // unitEnv are the variables that say where rbox keeps its files, as far as the
 // user has set them: systemd would not have them.
 func (a *App) unitEnv() (env []string) {
-	for _, name := range []string{"RBOX_ROOT", "RBOX_RUNTIME", layersVariable, "RBOX_STORAGE_DRIVER", "XDG_DATA_HOME"} {
+	for _, name := range []string{"RBOX_ROOT", "RBOX_RUNTIME", layersVariable, "RBOX_STORAGE_DRIVER", "RBOX_NETWORK_DRIVER", "XDG_DATA_HOME"} {
 		value := os.Getenv(name)
 		if value == "" {
 			continue

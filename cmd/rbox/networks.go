@@ -147,6 +147,9 @@ func (c *RunCmd) network(app *App, config *container.Config, n ids, from image.C
 			r.Endpoint.Names = append(r.Endpoint.Names, c.Hostname)
 		}
 		r.Plan.HostInstead = len(c.Network) == 0 && len(r.Endpoint.Ports) == 0
+		if r.Plan.Name == "" && r.Plan.Driver == "" {
+			r.Plan.Driver = os.Getenv("RBOX_NETWORK_DRIVER")
+		}
 	}
 	if err := app.settleNetworks(config, config.Name); err != nil {
 		return err

@@ -55,26 +55,27 @@ type foreign struct {
 	then func() error
 }
 
-// start runs f and returns when it is ready. down is closed when it ends.
-func (f foreign) start(netns int) (down chan struct{}, err error) {
+// start runs f and returns when it is ready. down is closed when it has ended,
+// which it does once stop is closed.
+func (f foreign) start(netns int) (down, stop chan struct{}, err error) {
 	path, err := exec.LookPath(f.program)
 	if err != nil {
-		return nil, &MissingDriverError{f.program}
+		return nil, nil, &MissingDriverError{f.program}
 	}
 	started := make(chan error)
-	down = make(chan struct{})
+	down, stop = make(chan struct{}), make(chan struct{})
 	go func() {
 		// Its mount namespace is of no use to others, and the kernel kills the
 		// program when this thread ends.
 		runtime.LockOSThread()
 		defer close(down)
-		f.run(path, netns, started)
+		f.run(path, netns, started, stop)
 	}()
-	return down, <-started
+	return down, stop, <-started
 }
 
 // run is the program's life, on a thread of its own.
-func (f foreign) run(path string, netns int, started chan<- error) {
+func (f foreign) run(path string, netns int, started chan<- error, stop <-chan struct{}) {
 	fail := func(err error) { started <- fmt.Errorf("%s: %w", f.program, err) }
 	if err := enterForeignDir(netns); err != nil {
 		fail(err)
@@ -109,12 +110,17 @@ func (f foreign) run(path string, netns int, started chan<- error) {
 	}
 	if err == nil {
 		started <- nil
-		<-ended
+		select {
+		case <-ended:
+		case <-stop:
+			cmd.Process.Kill()
+			<-ended
+		}
 		return
 	}
 	cmd.Process.Kill()
 	<-ended
-	if text := lastLine(says.String()); text != "" {
+	if text := complaint(says.String()); text != "" {
 		err = errors.New(text)
 	}
 	fail(err)
@@ -177,9 +183,15 @@ func awaitReady(ready *os.File, ended chan error) error {
 	}
 }
 
-func lastLine(text string) string {
-	lines := strings.Split(strings.TrimSpace(text), "\n")
-	return strings.TrimSpace(lines[len(lines)-1])
+// complaint is the last line of what a program said before it failed that tells why.
+func complaint(text string) (line string) {
+	for l := range strings.Lines(text) {
+		l = strings.TrimSpace(l)
+		if l != "" && !strings.HasPrefix(l, "WARNING:") && !strings.HasPrefix(l, "child failed") && !strings.Contains(l, "syslog") {
+			line = l
+		}
+	}
+	return line
 }
 
 // serveForeign connects netns by f, and gives the container's interface, which f
@@ -198,12 +210,15 @@ func serveForeign(netns int, f foreign, r slirp.Request) (*served, error) {
 		}
 		return err
 	}
-	down, err := f.start(netns)
+	down, stop, err := f.start(netns)
 	if err != nil {
 		return nil, err
 	}
 	ready.MAC = l.MAC.String()
-	s := &served{reply: slirp.Reply{Ready: &ready, Link: "tap"}, down: down}
+	s := &served{reply: slirp.Reply{Ready: &ready, Link: "tap"}, down: down, end: func() {
+		close(stop)
+		<-down
+	}}
 	if l.Without6 != nil {
 		ready.IP6 = netip.Addr{}
 		s.reply.Notices = append(s.reply.Notices, l.Without6.Error())

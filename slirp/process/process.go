@@ -47,6 +47,8 @@ func Main() error {
 	}
 	select {
 	case <-closed(connection):
+		served.end()
+		unix.Close(connection) // whoever waits for it finds the ports free; the link takes longer
 	case <-served.down:
 	}
 	return nil

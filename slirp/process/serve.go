@@ -15,6 +15,7 @@ import (
 type served struct {
 	reply slirp.Reply
 	down  <-chan struct{} // closed when it no longer does; nil: never
+	end   func()          // frees its ports
 }
 
 // drivers connect a network namespace, the best first.
@@ -96,7 +97,8 @@ func serveEmbedded(netns int, r slirp.Request) (*served, error) {
 	if ready.Ports, err = g.publish(ready); err != nil {
 		return nil, err
 	}
-	return &served{reply: slirp.Reply{Ready: &ready, Link: l.Kind, Notices: notices}}, nil
+	reply := slirp.Reply{Ready: &ready, Link: l.Kind, Notices: notices}
+	return &served{reply: reply, end: func() { g.unpublish(ready.Ports) }}, nil
 }
 
 // linkConfig is the container's end of a link to the embedded stack.
