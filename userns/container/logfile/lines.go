@@ -62,12 +62,47 @@ func OpenLines(path string, follow bool) (*Lines, error) {
 	return l, nil
 }
 
+// scans is how often the files are looked for anew because a rotation came in
+// between. One that writes so fast loses its reader some lines rather than all.
+const scans = 1000
+
 // newer opens the files that are newer than old, or all, the oldest first.
+func (l *Lines) newer(old *os.File) (files []*os.File, err error) {
+	for range scans {
+		if files, err = l.scan(old); err != nil || l.newest(files, old) {
+			return files, err
+		}
+		closeAll(files)
+	}
+	return l.scan(old)
+}
+
+// newest tells whether the last of files, or old, still is the newest there is:
+// then no rotation has ended since they were looked for.
+func (l *Lines) newest(files []*os.File, old *os.File) bool {
+	if len(files) > 0 {
+		old = files[len(files)-1]
+	}
+	var now fs.FileInfo
+	for i := range 2 { // in the midst of a rotation there is no path, but a path.1
+		var err error
+		if now, err = os.Stat(numbered(l.path, i)); err == nil {
+			break
+		}
+	}
+	if old == nil || now == nil {
+		return old == nil && now == nil
+	}
+	is, err := old.Stat()
+	return err == nil && os.SameFile(is, now)
+}
+
+// scan is newer where no rotation ends meanwhile.
 //
-// It goes from the newest to the oldest. A rotation that happens meanwhile moves
+// It goes from the newest to the oldest. A rotation that is under way moves
 // files in the same direction and the oldest first, so that each is met, some
 // twice, with at most one number missing in between.
-func (l *Lines) newer(old *os.File) (files []*os.File, err error) {
+func (l *Lines) scan(old *os.File) (files []*os.File, err error) {
 	var infos []fs.FileInfo
 	last := lastNumber(l.path)
 	for i, missing := 0, 0; i <= last || missing < 2; i++ {

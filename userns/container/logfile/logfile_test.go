@@ -244,6 +244,53 @@ func TestFollowThroughRotations(t *testing.T) {
 	w.Close()
 }
 
+// However often files are rotated while they are looked for, they are found in
+// the order in which they were written.
+func TestFilesInOrder(t *testing.T) {
+	path := newLog(t)
+	done := make(chan struct{})
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		w := Open(path, 1, 6) // a line a file
+		defer w.Close()
+		for i := 0; ; i++ {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			if err := w.Write(Stdout, fmt.Appendf(nil, "%d\n", i)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	defer writer.Wait()
+	defer close(done)
+	for range 2000 {
+		l := &Lines{path: path}
+		files, err := l.newer(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := -1
+		for _, f := range files {
+			text, err := io.ReadAll(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := before + 1
+			if _, _, _, line := split(text); len(line) > 0 { // the newest may be empty yet
+				fmt.Sscan(string(line), &n)
+			}
+			if n <= before {
+				t.Fatalf("line %d comes after line %d", n, before)
+			}
+			before = n
+		}
+		closeAll(files)
+	}
+}
+
 // logOf writes a log by hand: a line is the seconds of its time, stream, tag and text.
 func logOf(t testing.TB, files ...string) string {
 	t.Helper()
