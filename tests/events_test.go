@@ -55,6 +55,31 @@ func TestEventsOfStopAndRestart(t *testing.T) {
 	}
 }
 
+// What happens to a container that is removed when it ends, and to programs
+// beside it, is told in its order.
+func TestEventsInOrder(t *testing.T) {
+	b := newBox(t)
+	b.must("run", "-d", "--rm", "--name", "svc", "alpine", "sleep", "1000")
+	want{status: 3}.check(t, b.rbox("exec", "svc", "sh", "-c", "exit 3"))
+	want{status: 127}.check(t, b.rbox("exec", "svc", "nosuch"))
+	b.must("stop", "-t", "0", "svc")
+	b.must("run", "-d", "--rm", "--name", "killed", "alpine", "sleep", "1000")
+	b.must("kill", "killed")
+	look := func(name, format string) string {
+		return strings.ReplaceAll(b.must("events", "--since", "1h", "--no-stream", "-f", "container="+name, "--format", format), "\n", "|")
+	}
+	want := "create|start|exec_create: sh -c exit 3|exec_start: sh -c exit 3|exec_die|exec_create: nosuch|exec_start: nosuch|kill|kill|die|stop|destroy"
+	if got := look("svc", "{{.Action}}"); got != want {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	if got := look("killed", "{{.Action}}"); got != "create|start|kill|die|destroy" {
+		t.Errorf("got %q", got)
+	}
+	if got := b.must("events", "--since", "1h", "--no-stream", "-f", "event=exec_die", "--format", "{{.Actor.Attributes.exitCode}} {{len .Actor.Attributes.execID}}"); got != "3 64" {
+		t.Errorf("exec_die: %q", got)
+	}
+}
+
 func TestEventsForms(t *testing.T) {
 	b := newBox(t)
 	b.ended("job", "exit 3")

@@ -32,7 +32,7 @@ func (c *KillCmd) Run(app *App) error {
 		}
 		defer client.Close()
 		if sig == unix.SIGKILL { // nobody wants it back then
-			err = client.Stop(sig)
+			err = client.Kill()
 		} else {
 			err = client.Signal(sig)
 		}

@@ -76,10 +76,11 @@ func stop(home *container.Home, id, name, signal string, grant *seconds) error {
 		}
 	}
 	if errors.As(err, new(*container.DeafError)) {
-		err = home.End(id)
+		if err = home.End(id); err == nil { // the monitor cannot tell
+			container.Record(home, info, "stop", nil)
+		}
 	}
 	if over(home, id) {
-		container.Record(home, info, "stop", nil)
 		return nil
 	}
 	return err

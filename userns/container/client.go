@@ -131,11 +131,17 @@ func (c *Client) fd() int { return int(c.sock.Fd()) }
 // Signal sends sig to the container's process 1.
 func (c *Client) Signal(sig unix.Signal) error { return c.ask(message{Signal: int(sig)}) }
 
-// Stop is Signal, and the restart policy rests. Without a signal it only does
-// that. A monitor that was stopped goes on, to see to it.
+// Stop is Signal, and the restart policy rests: the container is to end. A
+// monitor that was stopped itself goes on, to see to it.
 func (c *Client) Stop(sig unix.Signal) error {
 	c.home.wake(c.id)
-	return c.ask(message{Signal: int(sig), Stop: true})
+	return c.ask(message{Signal: int(sig), Stop: true, InOrder: true})
+}
+
+// Kill is Stop by SIGKILL, which is no stop to who looks at events.
+func (c *Client) Kill() error {
+	c.home.wake(c.id)
+	return c.ask(message{Signal: int(unix.SIGKILL), Stop: true})
 }
 
 // Rename gives the container another name.

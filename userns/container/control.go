@@ -144,6 +144,11 @@ func (m *monitor) answer(c *client, msg message, files []*os.File) {
 		}
 	}
 	var err error
+	if msg.InOrder {
+		m.mu.Lock()
+		m.inOrder = true
+		m.mu.Unlock()
+	}
 	resting := msg.Stop && m.halt()
 	if msg.Signal != 0 {
 		err = m.signal(c, unix.Signal(msg.Signal))

@@ -2,6 +2,7 @@ package container
 
 import (
 	"strconv"
+	"strings"
 
 	"rbox/userns/container/events"
 )
@@ -19,6 +20,27 @@ func (m *monitor) happened(action string, more map[string]string) {
 	m.event(action, more)
 }
 
+// execEvents are those of one further program. Nobody waits for them.
+type execEvents struct {
+	m       *monitor
+	command string
+	id      map[string]string
+}
+
+func (m *monitor) execEvents(e ExecRequest) execEvents {
+	return execEvents{m, strings.Join(e.Args, " "), map[string]string{"execID": NewID()}}
+}
+
+// started records that the program was asked for, as Docker does before it is started.
+func (e execEvents) started() {
+	e.m.happened("exec_create: "+e.command, e.id)
+	e.m.happened("exec_start: "+e.command, e.id)
+}
+
+func (e execEvents) died(status int) {
+	e.m.happened("exec_die", map[string]string{"execID": e.id["execID"], "exitCode": strconv.Itoa(status)})
+}
+
 // Record records what happened to a container in the events of its host.
 func Record(h *Home, i Info, action string, more map[string]string) error {
 	attributes := map[string]string{"image": i.Config.Image, "name": i.Name()}
@@ -33,4 +55,12 @@ func Record(h *Home, i Info, action string, more map[string]string) error {
 // died records the end of a run.
 func (m *monitor) died(status int) {
 	m.event("die", map[string]string{"exitCode": strconv.Itoa(status)})
+	m.wasStopped()
+}
+
+// wasStopped records that the container does not run because it was asked to stop.
+func (m *monitor) wasStopped() {
+	if m.inOrder {
+		m.event("stop", nil)
+	}
 }

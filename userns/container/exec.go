@@ -40,11 +40,13 @@ func (m *monitor) exec(c *client, files []*os.File) {
 		c.send(message{Failed: failure(errNotRunning)})
 		return
 	}
-	tty, child, detach, err := m.startExec(files)
-	master := tty.master
+	e, tty, child, err := m.startExec(files)
+	master, detach := tty.master, e.Detach
+	events := m.execEvents(e)
 	if err != nil {
 		m.guests.Done()
 		c.send(message{Failed: failure(err)})
+		events.started()
 		return
 	}
 	if !detach {
@@ -62,8 +64,8 @@ func (m *monitor) exec(c *client, files []*os.File) {
 	}
 	go func() {
 		defer m.guests.Done()
-		status := awaitExec(c, child, tty)
-		m.happened("exec_die", map[string]string{"exitCode": strconv.Itoa(status)})
+		events.started()
+		events.died(awaitExec(c, child, tty))
 	}()
 }
 
@@ -79,31 +81,30 @@ func (m *monitor) admit() bool {
 }
 
 // startExec starts what files, as they came with a request, ask for.
-func (m *monitor) startExec(files []*os.File) (tty terminal, child *userns.Child, detach bool, err error) {
-	var e ExecRequest
+func (m *monitor) startExec(files []*os.File) (e ExecRequest, tty terminal, child *userns.Child, err error) {
 	if len(files) == 0 {
-		return tty, nil, false, fmt.Errorf("exec: the request did not come")
+		return e, tty, nil, fmt.Errorf("exec: the request did not come")
 	}
 	request := files[0]
 	files[0] = nil
 	if err := readHanded(request, &e); err != nil {
-		return tty, nil, false, fmt.Errorf("exec: read the request: %w", err)
+		return e, tty, nil, fmt.Errorf("exec: read the request: %w", err)
 	}
 	m.mu.Lock()
 	pid := m.state.Pid
 	m.mu.Unlock()
 	streams := files[1:]
 	if len(e.Args) == 0 || len(streams) != 3+e.Preserve {
-		return tty, nil, false, fmt.Errorf("exec: the request is not whole")
+		return e, tty, nil, fmt.Errorf("exec: the request is not whole")
 	}
 	plan, account, err := m.execPlan(e)
 	if err != nil {
-		return tty, nil, false, err
+		return e, tty, nil, err
 	}
 	ready := stage.Ready{Account: account, Streams: numbers(streams[:3]), Kept: numbers(streams[3:]), InitFile: -1, JoinUser: -1}
 	if e.Terminal {
 		if tty, err = m.newTerminal(account, e.Rows, e.Cols); err != nil {
-			return tty, nil, false, fmt.Errorf("make a terminal: %w", err)
+			return e, tty, nil, fmt.Errorf("make a terminal: %w", err)
 		}
 		ready.Terminal = tty.name
 	}
@@ -111,13 +112,10 @@ func (m *monitor) startExec(files []*os.File) (tty terminal, child *userns.Child
 		child, err = join(plan, ready, pid)
 		return err
 	})
-	if err == nil {
-		m.happened("exec_start: "+strings.Join(e.Args, " "), nil)
-	}
 	if err != nil {
 		closeFiles([]*os.File{tty.master, tty.slave})
 	}
-	return tty, child, e.Detach, err
+	return e, tty, child, err
 }
 
 // execPlan is the container's plan with e's program, and who runs it.

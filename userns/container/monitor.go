@@ -51,6 +51,7 @@ type monitor struct {
 	child    *userns.Child // nil while there is none
 	state    State
 	starting bool       // a restart is under way
+	inOrder  bool       // the container was asked to stop
 	begun    *sync.Cond // it no longer is
 	owner    *client    // the container ends with it; nil: with none
 	clients  map[*client]bool

@@ -20,6 +20,7 @@ type message struct {
 	Listening bool           // signals are heard from now on: the program may start
 	Signal    int            // for process 1
 	Stop      bool           // the restart policy rests; with Signal, or alone
+	InOrder   bool           // with Stop: the container's end is told as that of a stop
 	Detach    bool           // the container is to outlive this client
 	Attach    *attachRequest // connect this client to the container's streams
 	StdinEnd  bool           // nothing more comes from this client

@@ -55,6 +55,7 @@ func (m *monitor) settle() {
 	if !m.AutoRemove {
 		m.saveState()
 	}
+	m.wasStopped()
 	m.mu.Unlock()
 	if m.console != nil {
 		m.console.finish(nil)
