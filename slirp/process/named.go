@@ -18,21 +18,19 @@ import (
 	"rbox/slirp/stack"
 )
 
-// listening is the descriptor of a named network's socket.
-const listening = 4
-
 // unwanted is how long a process stays that nobody has ever connected to: who started
 // it was killed.
 const unwanted = 10 * time.Second
 
 // NamedMain serves the named network whose directory is dir (slirp.Join): each
-// connection is one container on it. It returns when the last one has closed.
+// connection is one container on it. Descriptor 3 is the network's socket. It returns
+// when the last connection has closed.
 func NamedMain(dir string) error {
-	hide(listening)
+	hide(connection)
 	if err := keepCapabilities(unix.CAP_NET_ADMIN, unix.CAP_SYS_ADMIN, unix.CAP_NET_RAW); err != nil {
 		return err
 	}
-	return serveNamed(dir, listening)
+	return serveNamed(dir, connection)
 }
 
 // serveNamed is NamedMain with any socket.

@@ -156,8 +156,8 @@ func (c *Client) Pause(freeze bool) error {
 }
 
 // ask sends a request and waits until it is met.
-func (c *Client) ask(m message) error {
-	if err := send(c.fd(), m); err != nil {
+func (c *Client) ask(m message, files ...*os.File) error {
+	if err := send(c.fd(), m, files...); err != nil {
 		return c.gone(err)
 	}
 	c.within(askPause)

@@ -11,14 +11,22 @@ import (
 
 	"rbox/idmap"
 	"rbox/slirp"
+	"rbox/userns"
 	"rbox/userns/stage"
 )
 
 // startUplinks starts what connects the container, so that it is ready by the
-// time that the container's network namespace is there.
+// time that the container's network namespace is there. A later run asks for the
+// addresses and ports of the one before it.
 func (m *monitor) startUplinks() error {
-	for range m.Networks {
-		u, err := startUplink(m.network)
+	for i, r := range m.Networks {
+		call := slirp.Call{Request: r, Metric: metric(i), Sisters: m.sisters(r.Plan.Name, m.Networks)}
+		for _, a := range m.attached {
+			if a.Network == RequestName(r) {
+				call.Endpoint, call.Again = a.Endpoint, true
+			}
+		}
+		u, err := m.startUplink(call)
 		if err != nil {
 			return err
 		}
@@ -27,6 +35,19 @@ func (m *monitor) startUplinks() error {
 		m.mu.Unlock()
 	}
 	return nil
+}
+
+// metric is what the default route of the container's network i has.
+func metric(i int) int { return 100 + i }
+
+// sisters are the directories of those named networks among list that are not called name.
+func (m *monitor) sisters(name string, list []slirp.Request) (dirs []string) {
+	for _, r := range list {
+		if r.Plan.Name != "" && r.Plan.Name != name {
+			dirs = append(dirs, m.networkDir(r.Plan.Name))
+		}
+	}
+	return dirs
 }
 
 // awaitUplinks waits until the processes run: no other can be started while we
@@ -48,8 +69,8 @@ func (m *monitor) askNetworks(pid int) error {
 		return err
 	}
 	defer netns.Close()
-	for i, u := range m.uplinks {
-		if err := u.ask(netns, m.Networks[i]); err != nil {
+	for _, u := range m.uplinks {
+		if err := u.ask(netns); err != nil {
 			return u.lost(err)
 		}
 	}
@@ -59,12 +80,12 @@ func (m *monitor) askNetworks(pid int) error {
 // awaitNetworks waits until the container is on its networks.
 func (m *monitor) awaitNetworks(int) error {
 	m.attached = nil
-	for i, u := range m.uplinks {
+	for _, u := range m.uplinks {
 		reply, err := u.answer()
 		if err != nil {
 			return err
 		}
-		m.attached = append(m.attached, m.attachment(i, reply))
+		m.attached = append(m.attached, u.attachment(reply))
 		for _, notice := range reply.Notices {
 			m.first.send(message{Notice: "network: " + notice})
 		}
@@ -95,20 +116,18 @@ func (m *monitor) startOnHost(account stage.Account, failed error) error {
 	return m.start(account, unneeded)
 }
 
-// attachment is what reply says of the network i. A later run asks for the same
-// addresses and ports.
-func (m *monitor) attachment(i int, reply slirp.Reply) Attachment {
-	r := &m.Networks[i]
-	r.Endpoint = *reply.Ready
+// attachment is what reply says.
+func (u *uplink) attachment(reply slirp.Reply) Attachment {
+	p := &u.call.Plan
 	a := Attachment{
-		Network: RequestName(*r), Driver: reply.Driver, Link: reply.Link, Endpoint: *reply.Ready,
-		Gateway: r.Plan.Gateway, Gateway6: r.Plan.Gateway6,
+		Network: u.name(), Driver: reply.Driver, Link: reply.Link, Endpoint: *reply.Ready,
+		Gateway: p.Gateway, Gateway6: p.Gateway6,
 	}
 	if a.IP.IsValid() {
-		a.Bits = r.Plan.Subnet.Bits()
+		a.Bits = p.Subnet.Bits()
 	}
 	if a.IP6.IsValid() {
-		a.Bits6 = r.Plan.Subnet6.Bits()
+		a.Bits6 = p.Subnet6.Bits()
 	}
 	return a
 }
@@ -127,22 +146,25 @@ func (m *monitor) introduceAddresses() error {
 	return err
 }
 
-// disconnect ends the container's connections to its networks.
+// disconnect ends the container's connections to its networks, at the end of a run.
 func (m *monitor) disconnect() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, u := range m.uplinks {
 		u.close()
 	}
+	if len(m.state.Networks) > 0 {
+		m.attached = m.state.Networks
+	}
 	m.uplinks = nil
 	m.state.Networks = nil
 }
 
-// guard waits for the end of the uplink of the network i. One that is lost
-// before the run is over is reported and, if the restart policy starts
-// again what ends, made anew.
-func (m *monitor) guard(i int, u *uplink, over chan struct{}) {
-	for pause := time.Duration(0); ; {
+// guard waits for the end of an uplink. One that is lost before the run is over is
+// reported and, if the restart policy starts again what ends, or if other containers
+// expect this one on the network, made anew.
+func (m *monitor) guard(u *uplink, over chan struct{}) {
+	for pause := time.Duration(0); u != nil; {
 		begun := time.Now()
 		<-u.over
 		select {
@@ -153,8 +175,8 @@ func (m *monitor) guard(i int, u *uplink, over chan struct{}) {
 		if u.ended() {
 			return
 		}
-		m.lostNetwork(i)
-		if m.Restart.Name == "" || m.Restart.Name == "no" {
+		m.lostNetwork(u)
+		if !u.shared() && (m.Restart.Name == "" || m.Restart.Name == "no") {
 			return
 		}
 		pause = backOff(pause, time.Since(begun))
@@ -163,78 +185,89 @@ func (m *monitor) guard(i int, u *uplink, over chan struct{}) {
 			return
 		case <-time.After(pause):
 		}
-		var err error
-		if u, err = m.reconnect(i); err != nil {
+		next, err := m.reconnect(u)
+		if err != nil {
 			m.first.send(message{Notice: "connect the container again: " + err.Error()})
 		}
-		if u == nil {
-			return
-		}
+		u = next
 	}
 }
 
-// lostNetwork reports that the process of the network i was killed.
-func (m *monitor) lostNetwork(i int) {
+// lostNetwork reports that the process of a network was killed.
+func (m *monitor) lostNetwork(u *uplink) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	name := RequestName(m.Networks[i])
-	for j, a := range m.state.Networks {
-		if a.Network == name {
-			m.state.Networks = append(m.state.Networks[:j:j], m.state.Networks[j+1:]...)
-			break
-		}
+	if m.forgetAttachment(u.name()) {
+		m.saveState()
+		m.event("network_lost", map[string]string{"network": u.name()})
+		m.first.send(message{Notice: "network " + u.name() + " is down: its process was killed"})
 	}
-	m.saveState()
-	m.event("network_lost", map[string]string{"network": name})
-	m.first.send(message{Notice: "network " + name + " is down: its process was killed"})
+}
+
+// forgetAttachment takes a network out of the state. The caller holds m.mu.
+func (m *monitor) forgetAttachment(name string) bool {
+	n := len(m.state.Networks)
+	m.state.Networks = slices.DeleteFunc(slices.Clone(m.state.Networks), func(a Attachment) bool { return a.Network == name })
+	return len(m.state.Networks) < n
 }
 
 // reconnect starts an uplink in place of the one that was lost; nil: the
-// container has ended. One that fails is closed, unless it was before.
-func (m *monitor) reconnect(i int) (*uplink, error) {
-	u, netns, err := m.replaceUplink(i)
-	if u == nil {
-		return nil, err
+// container has ended, or is no longer to be on that network. One that fails is
+// to be tried again: it is over.
+func (m *monitor) reconnect(lost *uplink) (*uplink, error) {
+	m.changing.Lock()
+	defer m.changing.Unlock()
+	netns, _, err := m.openNetwork()
+	if err != nil {
+		return nil, nil
 	}
 	defer netns.Close()
-	if err = u.ask(netns, m.Networks[i]); err != nil {
-		return u, u.lost(err)
+	if lost.ended() {
+		return nil, nil
 	}
-	reply, err := u.answer()
+	u, err := m.startUplink(lost.call)
 	if err != nil {
-		u.kill()
-		return u, err
+		return lost, err
+	}
+	reply, err := u.attach(netns)
+	if err != nil {
+		u.fail()
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.child == nil {
+	i := slices.Index(m.uplinks, lost)
+	if m.child == nil || i < 0 {
+		u.close()
 		return nil, nil
 	}
-	a := m.attachment(i, reply)
-	m.state.Networks = append(m.state.Networks, a)
-	m.event("network_restored", map[string]string{"network": a.Network})
+	lost.close()
+	m.uplinks[i] = u
+	if err != nil {
+		return u, err
+	}
+	m.state.Networks = append(m.state.Networks, u.attachment(reply))
+	m.event("network_restored", map[string]string{"network": u.name()})
 	return u, m.saveState()
 }
 
-// replaceUplink starts the uplink i anew, for the network namespace that comes with it.
-func (m *monitor) replaceUplink(i int) (*uplink, *os.File, error) {
+// attach asks for an endpoint in netns and waits for it.
+func (u *uplink) attach(netns *os.File) (slirp.Reply, error) {
+	<-u.started
+	if err := u.ask(netns); err != nil {
+		return slirp.Reply{}, u.lost(err)
+	}
+	return u.answer()
+}
+
+// openNetwork opens the network namespace of the running container, and tells its process 1.
+func (m *monitor) openNetwork() (*os.File, *userns.Child, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.child == nil || i >= len(m.uplinks) {
-		return nil, nil, nil
+	if m.child == nil {
+		return nil, nil, errNotRunning
 	}
 	netns, err := os.Open("/proc/" + strconv.Itoa(m.child.Pid) + "/ns/net")
-	if err != nil {
-		return nil, nil, err
-	}
-	u, err := startUplink(m.network)
-	if err != nil {
-		netns.Close()
-		return nil, nil, err
-	}
-	m.uplinks[i].close()
-	m.uplinks[i] = u
-	return u, netns, nil
+	return netns, m.child, err
 }
 
 // networkSysctls are the settings of a container that is on networks: all its

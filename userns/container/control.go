@@ -159,6 +159,12 @@ func (m *monitor) answer(c *client, msg message, files []*os.File) {
 	if msg.Rename != "" {
 		err = m.rename(msg.Rename)
 	}
+	if msg.Connect != nil && len(files) == 1 {
+		err = m.connectNetwork(*msg.Connect, files[0])
+	}
+	if msg.Disconnect != "" {
+		err = m.disconnectNetwork(msg.Disconnect)
+	}
 	if msg.Restore {
 		err = m.restoreConfig()
 	}

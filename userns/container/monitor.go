@@ -44,10 +44,11 @@ type monitor struct {
 	initFile *os.File
 	env      []string // the plan's, without what the account adds
 
-	attached []Attachment // of this run
+	attached []Attachment // of this run; before it, of the one before
+	changing sync.Mutex   // of the networks, while it runs: one at a time
 
 	mu       sync.Mutex
-	uplinks  []*uplink     // to the networks of Config, in their order
+	uplinks  []*uplink     // to the networks that it is on, in their order
 	child    *userns.Child // nil while there is none
 	state    State
 	starting bool       // a restart is under way
@@ -332,8 +333,8 @@ func (m *monitor) saveStarted() error {
 func (m *monitor) watch() {
 	m.mu.Lock()
 	m.over = make(chan struct{})
-	for i, u := range m.uplinks {
-		go m.guard(i, u, m.over)
+	for _, u := range m.uplinks {
+		go m.guard(u, m.over)
 	}
 	m.mu.Unlock()
 	if m.Health.args() != nil {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rbox/slirp"
 	"rbox/userns/wire"
 )
 
@@ -30,6 +31,9 @@ type message struct {
 	Raw       *unix.Termios  // the client makes its terminal, which comes with it, raw; so it was before
 	Restore   bool           // config.json was deleted: it is to be there again
 	Cooked    bool           // it is no longer raw
+
+	Connect    *slirp.Request // one more network; the executable of its process comes with it
+	Disconnect string         // the network that the container is to leave
 
 	// From the monitor.
 	Underway bool     // it has the container
