@@ -73,11 +73,9 @@ func newDatagram(fd int, is4 bool) (*datagramSocket, error) {
 
 func (d *datagramSocket) close() {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.fd >= 0 {
-		d.fd = -1
-		d.file.Close()
-	}
+	d.fd = -1
+	d.mu.Unlock()
+	d.file.Close() // waits for the receiver, which may be asking for losses
 }
 
 // setFragmenting says whether packets that are too large for the path may be fragmented,
@@ -188,7 +186,7 @@ func (d *datagramSocket) receive(pool *buffers, take func(received), broken func
 		buffer := pool.get()
 		defer pool.put(buffer)
 		var control [128]byte
-		for {
+		for range 64 { // then see whether the socket was closed
 			m, errno := recvmsg(int(fd), buffer[:], control[:], 0)
 			switch errno {
 			case 0:
@@ -200,6 +198,7 @@ func (d *datagramSocket) receive(pool *buffers, take func(received), broken func
 				broken()
 			}
 		}
+		return true
 	}
 	for d.raw.Read(step) == nil {
 	}
