@@ -246,6 +246,7 @@ type lost struct {
 	why     reason
 	to      netip.AddrPort // where it should have gone
 	payload []byte         // its beginning
+	here    bool           // it was too large to leave: why.mtu alone is known
 }
 
 // losses empties the socket's error queue.
@@ -259,8 +260,9 @@ func (d *datagramSocket) losses(tell func(lost)) {
 		if errno != 0 {
 			break
 		}
-		if why, ok := parseError(control); ok {
-			all = append(all, lost{why: why, to: m.from, payload: m.payload})
+		if l, ok := parseError(control); ok {
+			l.to, l.payload = m.from, m.payload
+			all = append(all, l)
 		}
 	}
 	d.mu.Unlock() // tell may send by another socket of the same flow
@@ -270,39 +272,32 @@ func (d *datagramSocket) losses(tell func(lost)) {
 }
 
 // parseError reads the struct sock_extended_err of a control message (ip(7)).
-func parseError(control []byte) (reason, bool) {
+func parseError(control []byte) (lost, bool) {
 	h, data, _, err := unix.ParseOneSocketControlMessage(control)
 	const size = 16 // of the struct, which the address of whoever said it follows
 	if err != nil || len(data) < size || h.Type != unix.IP_RECVERR && h.Type != unix.IPV6_RECVERR {
-		return reason{}, false
+		return lost{}, false
 	}
 	errno := unix.Errno(binary.NativeEndian.Uint32(data))
 	origin, kind, code, info := data[4], data[5], data[6], binary.NativeEndian.Uint32(data[8:])
-	why := reason{mtu: 0}
+	var l lost
 	switch origin {
 	case unix.SO_EE_ORIGIN_ICMP:
-		why.type4, why.code4 = header.ICMPv4Type(kind), header.ICMPv4Code(code)
+		l.why.type4, l.why.code4 = header.ICMPv4Type(kind), header.ICMPv4Code(code)
 	case unix.SO_EE_ORIGIN_ICMP6:
-		why.type6, why.code6 = header.ICMPv6Type(kind), header.ICMPv6Code(code)
+		l.why.type6, l.why.code6 = header.ICMPv6Type(kind), header.ICMPv6Code(code)
 	case unix.SO_EE_ORIGIN_LOCAL:
-		if errno != unix.EMSGSIZE {
-			return unreachableFor(errno)
-		}
-		why = tooBig
-	default:
-		return reason{}, false
+		l.here = true
 	}
 	if errno == unix.EMSGSIZE {
-		why.mtu = info
+		l.why.mtu = info
 	}
-	if len(data) > size {
-		var name sockaddr
-		copy(name[:], data[size:])
+	if name := (sockaddr{}); copy(name[:], data[size:]) > 0 {
 		if from := name.addrPort().Addr(); from.IsValid() && !staysInside(from) {
-			why.from = from
+			l.why.from = from
 		}
 	}
-	return why, true
+	return l, l.here || origin == unix.SO_EE_ORIGIN_ICMP || origin == unix.SO_EE_ORIGIN_ICMP6
 }
 
 // sockaddr is a struct sockaddr_in or sockaddr_in6.

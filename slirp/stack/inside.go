@@ -24,7 +24,7 @@ func (s *Stack) connectInside(from, to netip.AddrPort) (tcpip.Endpoint, *waiter.
 	switch err.(type) {
 	case nil:
 		return inside, queue, nil
-	case *tcpip.ErrPortInUse, *tcpip.ErrDuplicateAddress, *tcpip.ErrConnectionAborted:
+	case *tcpip.ErrPortInUse, *tcpip.ErrBadLocalAddress: // from Bind, or from Connect
 		inside, queue, err = s.connectFrom(netip.AddrPortFrom(from.Addr(), 0), to)
 	}
 	if err != nil {

@@ -104,14 +104,18 @@ func (s *Stack) sendEcho(src, dst netip.Addr, message echo, free bool) error {
 	}
 	f.used.Store(time.Now().UnixNano())
 	m := datagram{payload: message, free: free, to: netip.AddrPortFrom(addr, 0)}
-	err = f.socket.send(m)
-	if err != nil {
-		s.ping.broken(f)
+	for range 3 {
 		err = f.socket.send(m)
-	}
-	if errors.Is(err, unix.EMSGSIZE) {
-		s.ping.broken(f)
-		return nil
+		if err == nil {
+			return nil
+		}
+		mtu := s.ping.broken(f)
+		if errors.Is(err, unix.EMSGSIZE) && mtu > 0 {
+			why := tooBig
+			why.mtu = mtu
+			s.unreachable(why, originalEcho(src, dst, message))
+			return nil
+		}
 	}
 	return err
 }
@@ -163,14 +167,19 @@ func (t *pingTable) take(f *pingFlow, m received) {
 	t.stack.send(m.from.Addr(), f.source.addr, protocol, message)
 }
 
-// broken tells the container of requests that did not arrive.
-func (t *pingTable) broken(f *pingFlow) {
+// broken tells the container of requests that did not arrive, as udpTable's does.
+func (t *pingTable) broken(f *pingFlow) (mtu uint32) {
 	f.socket.losses(func(l lost) {
+		if l.here {
+			mtu = l.why.mtu
+			return
+		}
 		message := make(echo, max(len(l.payload), echoSize))
 		copy(message, l.payload)
 		message.setIdent(f.source.ident)
 		t.stack.unreachable(l.why, originalEcho(f.source.addr, t.stack.inside(l.to.Addr()), message))
 	})
+	return mtu
 }
 
 // expect has the table swept as long as there is something in it. Held: mu.

@@ -113,15 +113,19 @@ func (s *Stack) sendOut(src, dst netip.AddrPort, m datagram) error {
 	}
 	m.to = netip.AddrPortFrom(addr, dst.Port())
 	f.sends(m.to.Addr())
-	err = f.socket.send(m)
-	if err != nil {
-		// It may be the error of an earlier one, which the error queue tells of.
-		s.udp.broken(f)
+	for range 3 {
 		err = f.socket.send(m)
-	}
-	if errors.Is(err, unix.EMSGSIZE) {
-		s.udp.broken(f)
-		return nil
+		if err == nil {
+			return nil
+		}
+		// It may be the error of an earlier one, which the error queue tells of.
+		mtu := s.udp.broken(f)
+		if errors.Is(err, unix.EMSGSIZE) && mtu > 0 {
+			why := tooBig
+			why.mtu = mtu
+			s.unreachable(why, originalUDP(src, dst, m.payload))
+			return nil
+		}
 	}
 	return err
 }
@@ -213,12 +217,18 @@ func (s *Stack) inside(a netip.Addr) netip.Addr {
 	return a
 }
 
-// broken tells the container of datagrams that did not arrive.
-func (t *udpTable) broken(f *udpFlow) {
+// broken tells the container of datagrams that did not arrive. Of one that did not even
+// leave, being too large, it returns the MTU.
+func (t *udpTable) broken(f *udpFlow) (mtu uint32) {
 	f.socket.losses(func(l lost) {
+		if l.here {
+			mtu = l.why.mtu
+			return
+		}
 		dst := netip.AddrPortFrom(t.stack.inside(l.to.Addr()), l.to.Port())
 		t.stack.unreachable(l.why, originalUDP(f.src, dst, l.payload))
 	})
+	return mtu
 }
 
 // udpPath is the way of datagrams into the container from one address. One goroutine's.

@@ -107,6 +107,26 @@ func furnish(t *testing.T) {
 			t.Fatalf("step %d of the host's interfaces: %v", i, err)
 		}
 	}
+	waitForIPv6(t)
+}
+
+// waitForIPv6 waits until the host reaches its own new address: the kernel makes that
+// route in the background.
+func waitForIPv6(t *testing.T) {
+	t.Helper()
+	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(outside6, 0)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		c.WriteTo([]byte("?"), c.LocalAddr())
+		c.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+		if _, _, err := c.ReadFrom(make([]byte, 1)); err == nil {
+			return
+		}
+	}
+	t.Fatalf("the host does not reach its own address %s", outside6)
 }
 
 func addAddress(l netlink.Link, p netip.Prefix) error {
