@@ -38,6 +38,9 @@ func (c *RunCmd) describe(config *container.Config, from image.ContainerConfig) 
 	if config.Restart.Name != "" && c.Rm {
 		return errors.New("conflicting options: --restart and --rm")
 	}
+	if config.Cgroup, err = c.cgroup(); err != nil {
+		return err
+	}
 	if config.Log, err = c.log(config.Restart.Name != ""); err != nil {
 		return err
 	}

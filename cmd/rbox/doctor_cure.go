@@ -132,9 +132,9 @@ func (p *patient) delegationCures(c cgroups) []Cure {
 	}
 	return []Cure{{
 		Admin: true,
-		Do:    "let systemd delegate: Delegate=cpu cpuset io memory pids in /etc/systemd/system/user@.service.d/rbox.conf",
+		Do:    "let systemd delegate: Delegate=cpu cpuset io memory pids in /etc/systemd/system/user@.service.d/delegate.conf",
 		Script: "mkdir -p /etc/systemd/system/user@.service.d\n" +
-			"printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' >/etc/systemd/system/user@.service.d/rbox.conf\n" +
+			"printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' >/etc/systemd/system/user@.service.d/delegate.conf\n" +
 			"systemctl daemon-reload",
 	}}
 }

@@ -60,6 +60,9 @@ type detailState struct {
 	Error      string
 	StartedAt  string
 	FinishedAt string
+	MemoryPeak int64         `json:",omitempty"` // bytes, of the last run
+	CPUSeconds float64       `json:",omitempty"`
+	CgroupPath string        `json:",omitempty"`
 	Health     *detailHealth `json:",omitempty"`
 }
 
@@ -70,47 +73,54 @@ type detailHealth struct {
 }
 
 type detailHost struct {
-	Annotations     map[string]string `json:",omitempty"`
-	Binds           []string
-	ContainerIDFile string
-	LogConfig       detailLog
-	NetworkMode     string
-	PortBindings    map[string][]slirp.Binding
-	RestartPolicy   detailRestart
-	AutoRemove      bool
-	VolumeDriver    string
-	VolumesFrom     []string
-	CapAdd          []string
-	CapDrop         []string
-	CgroupnsMode    string
-	DNS             []string `json:"Dns"`
-	DNSOptions      []string `json:"DnsOptions"`
-	DNSSearch       []string `json:"DnsSearch"`
-	ExtraHosts      []string
-	GroupAdd        []string
-	IpcMode         string
-	PidMode         string
-	Privileged      bool
-	PublishAllPorts bool
-	ReadonlyRootfs  bool
-	SecurityOpt     []string
-	Tmpfs           map[string]string `json:",omitempty"`
-	UTSMode         string
-	UsernsMode      string
-	ShmSize         int64
-	Runtime         string
-	Memory          int64
-	MemorySwap      int64
-	NanoCpus        int64
-	CPUShares       int64 `json:"CpuShares"`
-	CpusetCpus      string
-	PidsLimit       *int64
-	OomKillDisable  *bool
-	Devices         []detailDevice
-	Ulimits         []detailUlimit
-	MaskedPaths     []string
-	ReadonlyPaths   []string
-	Init            *bool `json:",omitempty"`
+	Annotations       map[string]string `json:",omitempty"`
+	Binds             []string
+	ContainerIDFile   string
+	LogConfig         detailLog
+	NetworkMode       string
+	PortBindings      map[string][]slirp.Binding
+	RestartPolicy     detailRestart
+	AutoRemove        bool
+	VolumeDriver      string
+	VolumesFrom       []string
+	CapAdd            []string
+	CapDrop           []string
+	CgroupnsMode      string
+	DNS               []string `json:"Dns"`
+	DNSOptions        []string `json:"DnsOptions"`
+	DNSSearch         []string `json:"DnsSearch"`
+	ExtraHosts        []string
+	GroupAdd          []string
+	IpcMode           string
+	PidMode           string
+	Privileged        bool
+	PublishAllPorts   bool
+	ReadonlyRootfs    bool
+	SecurityOpt       []string
+	Tmpfs             map[string]string `json:",omitempty"`
+	UTSMode           string
+	UsernsMode        string
+	ShmSize           int64
+	Runtime           string
+	Memory            int64
+	MemorySwap        int64
+	NanoCpus          int64
+	CPUShares         int64 `json:"CpuShares"`
+	CPUQuota          int64 `json:"CpuQuota"`
+	CPUPeriod         int64 `json:"CpuPeriod"`
+	CpusetCpus        string
+	CpusetMems        string
+	MemoryReservation int64
+	BlkioWeight       int64
+	CgroupParent      string
+	OomScoreAdj       int
+	PidsLimit         *int64
+	OomKillDisable    *bool
+	Devices           []detailDevice
+	Ulimits           []detailUlimit
+	MaskedPaths       []string
+	ReadonlyPaths     []string
+	Init              *bool `json:",omitempty"`
 }
 
 type detailLog struct {
@@ -232,6 +242,12 @@ func newDetailState(info container.Info) detailState {
 		OOMKilled: s.OOMKilled, Pid: s.Pid, ExitCode: s.ExitStatus, Error: s.Error,
 		StartedAt: s.Started.UTC().Format(time.RFC3339Nano), FinishedAt: s.Finished.UTC().Format(time.RFC3339Nano),
 	}
+	if s.Usage != nil {
+		d.MemoryPeak, d.CPUSeconds = s.Usage.MemoryPeak, s.Usage.CPU.Seconds()
+	}
+	if info.Running {
+		d.CgroupPath = s.Cgroup
+	}
 	if s.Health != nil {
 		d.Health = &detailHealth{s.Health.Status, s.Health.FailingStreak, s.Health.Log}
 	}
@@ -249,6 +265,7 @@ func newDetailHost(c container.Config) detailHost {
 		ReadonlyRootfs: p.ReadOnly, ShmSize: p.ShmSize, Runtime: "rbox", Devices: []detailDevice{}, Ulimits: []detailUlimit{},
 		MaskedPaths: p.Masked, ReadonlyPaths: p.Locked,
 	}
+	h.limit(c.Cgroup)
 	if h.RestartPolicy.Name == "" {
 		h.RestartPolicy.Name = "no"
 	}
@@ -325,6 +342,23 @@ func addressText(a netip.Addr) string {
 		return ""
 	}
 	return a.String()
+}
+
+// limit shows the limits as Docker counts them.
+func (h *detailHost) limit(c container.Cgroup) {
+	l := c.Limits
+	h.Memory, h.MemorySwap, h.MemoryReservation = l.Memory, l.MemorySwap, max(l.Reservation, l.MemoryLow)
+	h.CPUQuota, h.CPUPeriod, h.CPUShares = l.CPUQuota, l.CPUPeriod, l.CPUShares
+	if l.CPUQuota > 0 && l.CPUPeriod > 0 {
+		h.NanoCpus = l.CPUQuota * 1e9 / l.CPUPeriod
+	}
+	h.CpusetCpus, h.CpusetMems, h.BlkioWeight, h.CgroupParent = l.CPUs, l.Mems, l.BlkioWeight, c.Parent
+	if c.OOMScore != nil {
+		h.OomScoreAdj = *c.OOMScore
+	}
+	if l.Pids != 0 {
+		h.PidsLimit = &l.Pids
+	}
 }
 
 func notNil(list []string) []string {

@@ -210,6 +210,8 @@ func set(v reflect.Value, tag reflect.StructTag, value string) bool {
 	switch v.Interface().(type) {
 	case string:
 		v.SetString(value)
+	case signed:
+		v.SetString(value)
 	case *string:
 		v.Set(reflect.ValueOf(&value))
 	case []string:

@@ -96,6 +96,8 @@ type createFlags struct {
 	Cidfile     string   `group:"Container" help:"Write the container's id to a file." placeholder:"FILE"`
 	Pidfile     string   `group:"Container" help:"Write the pid of the container's first process to a file while it runs." placeholder:"FILE"`
 
+	cgroupFlags
+
 	Pull          string `group:"Image" help:"When to pull: always, missing, never, newer." enum:"always,missing,never,newer" default:"missing" placeholder:"WHEN"`
 	Platform      string `group:"Image" help:"Platform of the image, as linux/arm64." placeholder:"OS/ARCH"`
 	Quiet         bool   `group:"Image" short:"q" help:"Show no progress of a pull."`

@@ -10,6 +10,12 @@ import (
 )
 
 // Decode is kong's hook: it takes -1 for a value, where kong alone sees a flag.
+func (s *signed) Decode(ctx *kong.DecodeContext) error {
+	*s = signed(ctx.Scan.Pop().String())
+	return nil
+}
+
+// Decode is kong's hook: it takes -1 for a value, where kong alone sees a flag.
 func (s *seconds) Decode(ctx *kong.DecodeContext) error {
 	t := ctx.Scan.Pop()
 	n, err := strconv.Atoi(t.String())

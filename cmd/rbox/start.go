@@ -115,6 +115,7 @@ func (a *App) renew(l *container.Launch, home *container.Home, outer *userns.Out
 	if err != nil {
 		return err
 	}
+	setCgroupUser(&l.Config.Cgroup)
 	n.TimeOffsets = p.Namespaces.TimeOffsets
 	p.Namespaces = n.Namespaces
 	if l.Config.ImageID != "" && p.Root.Driver != "dir" {

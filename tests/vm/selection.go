@@ -26,12 +26,14 @@ func selection(only string) []suite {
 //   - throughput, and a thousand containers: the guest is too slow for either
 //   - what only reads or writes rbox's own files: names, logs, formats, help
 var selected = []string{
+	// Control groups.
+	"TestLimits", "TestOutOfMemory", "TestPidsLimit", "TestFreeze",
 	// Namespaces and what is in them.
 	"TestNamespacesAreNew", "TestTimeOffsets", "TestProc", "TestExecutableOfTheMonitor", "TestDescriptorsOfTheMonitor",
 	// Ids.
 	"TestAllSubordinateIDsAreMapped", "TestOwnersInTheImage", "TestNested",
 	// Root file systems.
-	"TestImageOf500Layers", "TestStoreOnAFileSystemWithoutUserXattrs", "TestDiffExportCommit",
+	"TestImageOf500Layers",
 	// Lives of containers.
 	"TestCreateAndStart", "TestRunDetached", "TestStop", "TestPause", "TestExec", "TestTerminal",
 	// Faults.

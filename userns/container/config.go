@@ -46,6 +46,7 @@ type Config struct {
 	// namespaces that are shared, or with a loopback interface alone.
 	Networks []slirp.Request `json:",omitempty"`
 	Options  Options         `json:",omitzero"`
+	Cgroup   Cgroup          `json:",omitzero"`
 	Plan     stage.Plan
 }
 
@@ -115,6 +116,8 @@ type State struct {
 	Restarting bool    `json:",omitempty"` // it has ended and is to be started again
 	Restarts   int     `json:",omitempty"` // times that the restart policy has started it
 	Stopped    bool    `json:",omitempty"` // by the user: the restart policy rests
+	Cgroup     string  `json:",omitempty"` // directory of its cgroup, while it runs
+	Usage      *Usage  `json:",omitempty"` // what its last run took
 	Health     *Health `json:",omitempty"`
 
 	Networks []Attachment `json:",omitempty"` // that it is on while it runs

@@ -150,6 +150,9 @@ func (m *monitor) answer(c *client, msg message, files []*os.File) {
 		m.mu.Unlock()
 	}
 	resting := msg.Stop && m.halt()
+	if msg.Stop {
+		m.thaw() // it is to hear of it
+	}
 	if msg.Signal != 0 {
 		err = m.signal(c, unix.Signal(msg.Signal))
 		if resting && err == errNotRunning {
@@ -169,7 +172,7 @@ func (m *monitor) answer(c *client, msg message, files []*os.File) {
 		err = m.restoreConfig()
 	}
 	if msg.Pause != 0 {
-		err = errNoFreezer
+		err = m.pause(msg.Pause == 1)
 	}
 	if err != nil {
 		c.send(message{Failed: failure(err)})
@@ -284,7 +287,7 @@ func (m *monitor) end(sig unix.Signal) error {
 		return errNotRunning
 	}
 	m.event("kill", map[string]string{"signal": strconv.Itoa(int(sig))})
-	return unix.Kill(m.child.Pid, sig)
+	return m.kill(sig)
 }
 
 // rename gives the container another name.

@@ -36,8 +36,8 @@ func (m *monitor) exec(c *client, files []*os.File) {
 	c.mu.Lock()
 	c.guest = true
 	c.mu.Unlock()
-	if !m.admit() {
-		c.send(message{Failed: failure(errNotRunning)})
+	if err := m.admit(); err != nil {
+		c.send(message{Failed: failure(err)})
 		return
 	}
 	e, tty, child, err := m.startExec(files)
@@ -69,15 +69,19 @@ func (m *monitor) exec(c *client, files []*os.File) {
 	}()
 }
 
-// admit counts a further program, unless the container has ended.
-func (m *monitor) admit() bool {
+// admit counts a further program, unless the container has ended or would not
+// let it begin.
+func (m *monitor) admit() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.child == nil {
-		return false
+		return errNotRunning
+	}
+	if m.state.Paused {
+		return errPaused
 	}
 	m.guests.Add(1)
-	return true
+	return nil
 }
 
 // startExec starts what files, as they came with a request, ask for.
@@ -109,7 +113,7 @@ func (m *monitor) startExec(files []*os.File) (e ExecRequest, tty terminal, chil
 		ready.Terminal = tty.name
 	}
 	err = m.onMain(func() (err error) {
-		child, err = join(plan, ready, pid)
+		child, err = m.join(plan, ready, pid)
 		return err
 	})
 	if err != nil {
@@ -168,7 +172,7 @@ func mergeEnv(env, more []string) []string {
 var namespaceKinds = [...]string{"user", "cgroup", "ipc", "uts", "net", "pid", "mnt", "time"}
 
 // join starts plan's program in the namespaces of the process pid.
-func join(plan *stage.Plan, ready stage.Ready, pid int) (*userns.Child, error) {
+func (m *monitor) join(plan *stage.Plan, ready stage.Ready, pid int) (*userns.Child, error) {
 	var namespaces []stage.Namespace
 	for _, kind := range namespaceKinds {
 		ns, err := os.Open("/proc/" + strconv.Itoa(pid) + "/ns/" + kind)
@@ -184,7 +188,7 @@ func join(plan *stage.Plan, ready stage.Ready, pid int) (*userns.Child, error) {
 		}
 	}
 	userns.RestoreNoFile()
-	child, err := userns.Start(plan.Join(ready, namespaces), 0, -1)
+	child, err := userns.Start(plan.Join(ready, namespaces), 0, m.group.FD())
 	if err == nil {
 		err = child.Started()
 	}

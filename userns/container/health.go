@@ -91,7 +91,9 @@ func (m *monitor) checkHealth(over <-chan struct{}) {
 			return
 		case <-timer.C:
 		}
-		if !m.admit() {
+		if err := m.admit(); err == errPaused {
+			continue
+		} else if err != nil {
 			return
 		}
 		since := time.Since(begun)
@@ -191,7 +193,7 @@ func (m *monitor) startCheck(args []string, output *os.File) (*userns.Child, err
 	ready := stage.Ready{Account: account, Streams: []int{int(null.Fd()), out, out}, InitFile: -1, JoinUser: -1}
 	var child *userns.Child
 	err = m.onMain(func() (err error) {
-		child, err = join(plan, ready, pid)
+		child, err = m.join(plan, ready, pid)
 		return err
 	})
 	return child, err

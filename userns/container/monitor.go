@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rbox/cgroupv2"
 	"rbox/rootfs"
 	"rbox/userns"
 	"rbox/userns/container/logfile"
@@ -42,7 +43,9 @@ type monitor struct {
 	console  *console // nil: the program has rbox's own streams
 	terminal terminal // the program's, if it has one
 	initFile *os.File
-	env      []string // the plan's, without what the account adds
+	env      []string        // the plan's, without what the account adds
+	group    *cgroupv2.Group // nil where this host gives us none
+	affinity string          // processors, where the group has no say in them
 
 	attached []Attachment // of this run; before it, of the one before
 	changing sync.Mutex   // of the networks, while it runs: one at a time
@@ -116,6 +119,7 @@ func (m *monitor) fail(err error) {
 		m.saveState()
 		m.mu.Unlock()
 	}
+	m.leaveCgroup()
 	m.doom()
 	m.first.send(message{Failed: f})
 }
@@ -244,7 +248,7 @@ func (m *monitor) beginAgain() error {
 		m.child.Kill()
 		m.child = nil
 	} else if m.state.Stopped { // while it could not be signalled
-		unix.Kill(m.child.Pid, unix.SIGKILL)
+		m.kill(unix.SIGKILL)
 	}
 	m.mu.Unlock()
 	if err != nil {
@@ -323,6 +327,9 @@ func (m *monitor) saveStarted() error {
 		Pid: m.child.Pid, StartTime: start, BootID: bootID(), Started: time.Now(), Monitor: os.Getpid(),
 		Networks: m.attached, Wanted: m.state.Wanted,
 	}
+	if m.group != nil {
+		m.state.Cgroup = m.group.Dir
+	}
 	if m.Health.args() != nil {
 		m.state.Health = &Health{Status: Starting}
 	}
@@ -386,6 +393,7 @@ func (m *monitor) finish() (again bool) {
 	again = m.wantsRestart(status)
 	m.state.Pid, m.state.Paused, m.state.Restarting = 0, false, again
 	m.state.Finished, m.state.ExitStatus = time.Now(), status
+	m.account()
 	var err error
 	if !m.AutoRemove {
 		err = m.saveState()
@@ -403,6 +411,7 @@ func (m *monitor) finish() (again bool) {
 		m.first.send(message{Notice: "the container's end is not recorded: " + err.Error()})
 	}
 	if !again {
+		m.leaveCgroup()
 		m.doom()
 	}
 	m.tell(message{Ended: &ended{status, again}})
@@ -452,7 +461,9 @@ func (m *monitor) await() int {
 		return m.state.ExitStatus
 	}
 	m.awaitEnd() // until it is reaped its pid is its own
-	killOthers(m.sharesPids)
+	if m.sharesPids != 0 && (m.group == nil || m.group.Kill() != nil) {
+		killOthers(m.sharesPids)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	ws, err := m.child.Wait()

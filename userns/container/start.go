@@ -26,6 +26,9 @@ func (m *monitor) start(account stage.Account, heard func(*client) error) error 
 	if err := m.unshareTime(); err != nil {
 		return err
 	}
+	if err := m.enterCgroup(); err != nil {
+		return err
+	}
 	if err := m.enterNetwork(); err != nil {
 		return err
 	}
@@ -35,6 +38,10 @@ func (m *monitor) start(account stage.Account, heard func(*client) error) error 
 	}
 	ready := stage.Ready{Root: m.target(), Account: account, Terminal: m.terminal.name, Streams: numbers(streams), Kept: numbers(m.streams[3:]), InitFile: -1, JoinUser: -1}
 	flags := m.Plan.Flags() | unix.CLONE_NEWUSER
+	if m.group != nil { // the namespace is to begin at the group, not where we are
+		ready.InCgroup = true
+		flags &^= unix.CLONE_NEWCGROUP
+	}
 	if m.initFile != nil {
 		ready.InitFile = int(m.initFile.Fd())
 	}
@@ -51,6 +58,9 @@ func (m *monitor) start(account stage.Account, heard func(*client) error) error 
 	}
 	userns.RestoreNoFile()
 	prepare := []func(pid int) error{func(pid int) error {
+		if err := m.adjust(pid); err != nil {
+			return err
+		}
 		if !m.Plan.Namespaces.Own("pid") { // known before it can end
 			m.sharesPids = mountNamespace(pid)
 		}
@@ -72,7 +82,7 @@ func (m *monitor) start(account stage.Account, heard func(*client) error) error 
 		prepare = append(prepare, m.awaitNetworks)
 		m.awaitUplinks()
 	}
-	child, err := userns.StartPrepared(m.Plan.Program(ready), flags, -1, prepare...)
+	child, err := userns.StartPrepared(m.Plan.Program(ready), flags, m.group.FD(), prepare...)
 	if m.console != nil {
 		closeFiles(streams)
 	}

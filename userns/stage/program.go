@@ -26,6 +26,7 @@ type Ready struct {
 	// be released once more: its network is then there.
 	Networked bool
 	Sysctls   [][2]string // set before the plan's, where there are such settings
+	InCgroup  bool        // it is cloned into a cgroup of its own, without a namespace of cgroups
 }
 
 // Registers of the program; 0 is package userns's.
@@ -59,6 +60,9 @@ func (p *Plan) Program(r Ready) *userns.Program {
 		c.Fork("make the namespaces", p.Flags()|unix.CLONE_PARENT)
 	}
 	c.AwaitRelease()
+	if r.InCgroup && r.JoinUser < 0 { // who makes the namespaces later is in the cgroup by then
+		c.Call("make a cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP)
+	}
 	enterRoot(c, r.Root)
 	p.mountKernel(c)
 	p.configure(c, r)

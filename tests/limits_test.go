@@ -1,0 +1,194 @@
+package tests
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"rbox/cgroupv2"
+)
+
+// needControllers skips a test where this account has no controllers delegated,
+// as most machines that build rbox; the guest of tests/vm has them.
+func needControllers(t *testing.T) {
+	t.Helper()
+	file := fmt.Sprintf("/sys/fs/cgroup/user.slice/user-%d.slice/user@%d.service/cgroup.controllers", run.plain.UID, run.plain.UID)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Skipf("no controllers are delegated to %s: %v", run.plain.Name, err)
+	}
+	for _, c := range []string{"cpu", "cpuset", "io", "memory", "pids"} {
+		if !strings.Contains(string(text), c) {
+			t.Skipf("%s: no %s", file, c)
+		}
+	}
+}
+
+// managed is a box whose rbox can reach the account's systemd.
+func managed(t *testing.T, options ...boxOption) *box {
+	t.Helper()
+	return newBox(t, append(options, withEnv(fmt.Sprintf("XDG_RUNTIME_DIR=/run/user/%d", run.plain.UID)))...)
+}
+
+// cgroupOf is the directory of the cgroup of a container that runs.
+func (b *box) cgroupOf(name string) string {
+	b.t.Helper()
+	text, err := os.ReadFile("/proc/" + b.must("inspect", "-f", "{{.State.Pid}}", name) + "/cgroup")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	_, path, _ := strings.Cut(strings.TrimSpace(string(text)), "0::")
+	return "/sys/fs/cgroup" + path
+}
+
+// Each flag gives the kernel's files their values, on both rungs.
+func TestLimits(t *testing.T) {
+	needControllers(t)
+	b := managed(t, keeps)
+	all := "-m 64m --memory-reservation 32m --cpus 0.5 --cpu-shares 512 --cpuset-cpus 0 --cpuset-mems 0 --pids-limit 64 " +
+		"--blkio-weight 300 --device-read-bps /dev/vda:1m --device-write-iops /dev/vda:100 --cgroup-conf memory.high=60000000"
+	want := map[string]string{
+		"memory.max": "67108864", "memory.swap.max": "67108864", "memory.low": "33554432", "memory.high": "59998208", "memory.oom.group": "1",
+		"cpu.max": "50000 100000", "cpu.weight": "20", "cpuset.cpus": "0", "cpuset.mems": "0", "pids.max": "64",
+		"io.max": "254:0 rbps=1048576 wbps=max riops=max wiops=100",
+	}
+	for _, manager := range []string{cgroupv2.Systemd, cgroupv2.Cgroupfs} {
+		t.Run(manager, func(t *testing.T) {
+			b := b.in(t)
+			b.must(words("run -d --name " + manager + " --cgroup-manager " + manager + " " + all + " alpine sleep 1000")...)
+			dir := b.cgroupOf(manager)
+			for file, value := range want {
+				text, err := os.ReadFile(filepath.Join(dir, file))
+				if got := strings.TrimSpace(string(text)); err != nil || got != value {
+					t.Errorf("%s: %q, %v, want %q", file, got, err, value)
+				}
+			}
+			inside := b.must("exec", manager, "sh", "-c", "cat /proc/self/cgroup; cat /sys/fs/cgroup/memory.max")
+			if inside != "0::/\n67108864" {
+				t.Errorf("the container sees %q", inside)
+			}
+			b.must("rm", "-f", manager)
+			b.gone(dir)
+		})
+	}
+}
+
+// gone waits until a cgroup is no more, with what systemd made around it.
+func (b *box) gone(dir string) {
+	b.t.Helper()
+	if filepath.Base(dir) == "container" {
+		dir = filepath.Dir(dir)
+	}
+	if !eventually(10*time.Second, func() bool { _, err := os.Stat(dir); return os.IsNotExist(err) }) {
+		b.t.Errorf("left behind: %s", dir)
+	}
+}
+
+// A container dies whole when it is out of memory, and is said to have.
+func TestOutOfMemory(t *testing.T) {
+	needControllers(t)
+	b := managed(t, keeps)
+	hog := "sleep 1000 & x=a; while :; do x=$x$x; done"
+	for _, manager := range []string{cgroupv2.Systemd, cgroupv2.Cgroupfs} {
+		got := b.rbox("run", "--name", manager, "--cgroup-manager", manager, "-m", "16m", "alpine", "sh", "-c", hog)
+		if got.status != 137 {
+			t.Errorf("%s: %v", manager, got)
+		}
+		if killed := b.state(manager, "OOMKilled"); killed != "true" {
+			t.Errorf("%s: OOMKilled is %s", manager, killed)
+		}
+		if peak, _ := strconv.Atoi(b.must("inspect", "-f", "{{.State.MemoryPeak}}", manager)); peak < 8<<20 || peak > 17<<20 {
+			t.Errorf("%s: its peak was %d bytes", manager, peak)
+		}
+	}
+	if n := strings.Count(b.must("events", "--since", "1h", "--until", "0s", "--filter", "event=oom"), " oom "); n != 2 {
+		t.Errorf("%d events of it", n)
+	}
+}
+
+func TestPidsLimit(t *testing.T) {
+	needControllers(t)
+	b := managed(t, keeps)
+	b.must("run", "-d", "--pids-limit", "32", "--name", "box", "alpine", "sh", "-c", "f() { f | f & }; f; while :; do :; done")
+	dir := b.cgroupOf("box")
+	if !eventually(20*time.Second, func() bool {
+		text, _ := os.ReadFile(filepath.Join(dir, "pids.events"))
+		return regexp.MustCompile(`max [1-9]`).Match(text)
+	}) {
+		t.Error("the bomb did not come to its limit")
+	}
+	b.must("kill", "box")
+	b.gone(dir)
+}
+
+func TestFreeze(t *testing.T) {
+	needControllers(t)
+	b := managed(t, keeps)
+	b.must("run", "-d", "--name", "box", "alpine", "sh", "-c", "while :; do date +%N >/tick; sleep 0.01; done")
+	file := "/proc/" + b.must("inspect", "-f", "{{.State.Pid}}", "box") + "/stat"
+	used := func() string {
+		text, _ := os.ReadFile(file)
+		return string(text)
+	}
+	b.steps([]step{
+		{`pause box`, want{stdout: "box\n"}},
+		{`pause box`, want{status: 125, stderr: "already paused"}},
+		{`ps --format {{.State}}`, want{stdout: "paused\n"}},
+		{`exec box true`, want{status: 125, stderr: "is paused"}},
+	})
+	before := used()
+	time.Sleep(200 * time.Millisecond) // nothing may happen meanwhile
+	if used() != before {
+		t.Error("it runs on")
+	}
+	b.steps([]step{
+		{`unpause box`, want{stdout: "box\n"}},
+		{`unpause box`, want{status: 125, stderr: "not paused"}},
+		{`exec box true`, want{}},
+		{`pause box`, want{}},
+		{`stop -t 0 box`, want{}},
+		{`start box`, want{}},
+		{`pause -a`, want{}},
+		{`rm -f box`, want{}},
+	})
+}
+
+// A limit that cannot be kept is an error that says why, and leaves nothing;
+// without limits a container does without a cgroup.
+func TestLimitsThatCannotBe(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, keeps)
+	for flags, stderr := range map[string]string{
+		"-m 64m --cgroup-parent /no/such":          `cannot limit memory: no cgroup to be had: .*\nrbox: hint: `,
+		"--pids-limit 9 --cgroup-manager disabled": `conflicting options`,
+		"--pids-limit 9 --cgroups disabled":        `conflicting options`,
+		"-m 1k":                                    `--memory 1024: the least is`,
+		"-m lots":                                  `--memory lots: "lots" is not a size`,
+		"-m -5":                                    `--memory`,
+		"-m 64m --memory-swap -2":                  `--memory-swap -2`,
+		"-m 64m --memory-swap 1m":                  `--memory-swap 1048576: it is the sum`,
+		"--cpus 100000":                            `--cpus 100000: this machine has`,
+		"--cpus -1":                                `--cpus -1`,
+		"--cpus 1 --cpu-quota 1000":                `conflicting options`,
+		"--cpuset-cpus 3-1":                        `--cpuset-cpus 3-1`,
+		"--pids-limit x":                           `--pids-limit x: "x" is not a number`,
+		"--device-read-bps /dev/null:1m":           `--device-read-bps /dev/null:1m: it is not a disk`,
+		"--device-read-bps /dev/nosuch:1m":         `--device-read-bps /dev/nosuch:1m: no such file`,
+		"--device-read-bps 1m":                     `want DEVICE:LIMIT`,
+		"--cgroup-conf memory.high":                `want FILE=VALUE`,
+		"--cgroup-conf ../../memory.high=1":        `want the name of a cgroup's file`,
+		"--oom-score-adj 1001":                     `it goes from -1000 to 1000`,
+		"--oom-score-adj -999":                     `lower than rbox has it itself`,
+	} {
+		args := append([]string{"run", "--rm"}, append(strings.Fields(flags), "alpine", "true")...)
+		want{status: 125, stderr: stderr}.check(t, b.rbox(args...))
+	}
+	want{stdout: ""}.check(t, b.rbox("ps", "-aq"))
+	want{stdout: "500\n"}.check(t, b.rbox("run", "--rm", "--oom-score-adj", "500", "alpine", "cat", "/proc/self/oom_score_adj"))
+	want{stdout: "ok\n"}.check(t, b.rbox("run", "--rm", "--cgroups", "no-conmon", "alpine", "echo", "ok"))
+}
