@@ -269,14 +269,17 @@ func TestSharedHomeAfterSIGKILL(t *testing.T) {
 		}
 		p.wait()
 	}
-	if !eventually(15*time.Second, func() bool {
+	var left []string
+	if !eventually(40*time.Second, func() bool { // what has no lock is taken for dead after ten seconds
 		b.must("run", "--rm", "alpine", "true")
-		left, _ := filepath.Glob(filepath.Join(b.dir, "local/*/containers/*"))
-		folders, _ := filepath.Glob(filepath.Join(b.dir, "real/containers/*/passing/*"))
-		hidden, _ := filepath.Glob(filepath.Join(b.dir, "real/containers/*/passing/.[no]*"))
-		return len(left)+len(folders)+len(hidden) == 0
+		left = nil
+		for _, pattern := range []string{"local/*/containers/*", "real/containers/*/passing/*", "real/containers/*/passing/.[no]*"} {
+			found, _ := filepath.Glob(filepath.Join(b.dir, pattern))
+			left = append(left, found...)
+		}
+		return len(left) == 0
 	}) {
-		t.Error("left behind")
+		t.Errorf("left behind: %v", left)
 	}
 	// What a process asked of a server before it was killed may come to be after
 	// all, and after what it was for: a name of no container, which hinders nobody.
