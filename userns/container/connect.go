@@ -1,11 +1,9 @@
 package container
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"time"
 
@@ -279,8 +277,9 @@ func (m *monitor) networkSysctls() [][2]string {
 	return [][2]string{{"net.ipv4.ip_unprivileged_port_start", "0"}, {"net.ipv4.ping_group_range", m.pingRange()}}
 }
 
-// pingRange is the widest range of groups of the container. The kernel has it in
-// the order of the host's ids, and takes one that is a range by both
+// pingRange is a range of all groups of the container. The kernel compares ids of
+// the host, and takes what is a range both there and here: where the user's own
+// group is above the subordinate ones it can be root's alone
 // (net/ipv4/sysctl_net_ipv4.c, ipv4_ping_group_range).
 func (m *monitor) pingRange() string {
 	inside := m.Plan.Namespaces.GIDs
@@ -289,12 +288,19 @@ func (m *monitor) pingRange() string {
 		return "0 0"
 	}
 	host := func(id uint32) int { return outside(outer, uint32(outside(inside, id))) }
-	first := slices.MinFunc(inside, func(a, b idmap.Mapping) int { return cmp.Compare(a.Inside, b.Inside) }).Inside
-	last := first
+	low, high := inside[0].Inside, inside[0].Inside
 	for _, g := range inside {
-		if end := g.Inside + g.Count - 1; end > last && host(end) > host(first) {
-			last = end
+		for _, end := range []uint32{g.Inside, g.Inside + g.Count - 1} {
+			if host(end) < host(low) {
+				low = end
+			}
+			if host(end) > host(high) {
+				high = end
+			}
 		}
 	}
-	return fmt.Sprintf("%d %d", first, last)
+	if low > high {
+		return "0 0"
+	}
+	return fmt.Sprintf("%d %d", low, high)
 }
