@@ -78,6 +78,9 @@ func Make(netns int, kind string, c Config) (*Link, error) {
 			continue
 		}
 		fd, err := r.make(netns, c)
+		if err != nil && removeLeft(netns, c.Name) {
+			fd, err = r.make(netns, c)
+		}
 		if err != nil {
 			missing.Reasons = append(missing.Reasons, fmt.Errorf("%s: %w", r.kind, err))
 			continue
@@ -93,6 +96,24 @@ func Make(netns int, kind string, c Config) (*Link, error) {
 		return nil, fmt.Errorf("a link of kind %q: there are tap and veth", kind)
 	}
 	return nil, missing
+}
+
+// removeLeft removes an interface of the name that a network process has left
+// which was killed: a veth pair outlives that for a moment.
+func removeLeft(netns int, name string) (removed bool) {
+	err := in(netns, func() error {
+		h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+		if err != nil {
+			return err
+		}
+		defer h.Close()
+		dev, err := h.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		return h.LinkDel(dev)
+	})
+	return err == nil
 }
 
 // Configure configures the interface that another program has made in netns and serves.
