@@ -148,6 +148,28 @@ func TestPastaStarts(t *testing.T) {
 	}
 }
 
+// Ports are the container's until it has ended, and then nobody's.
+func TestPublishedPortIsFreeAtTheEnd(t *testing.T) {
+	t.Parallel()
+	b := newBox(t)
+	port := closedPort(t)
+	for _, network := range []string{"private", "private:link=veth", "slirp4netns"} {
+		for range 5 {
+			b.must("run", "--rm", "--network", network, "-p", "127.0.0.1:"+port+":80", "alpine", "true")
+		}
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:"+port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	got := b.rbox("run", "--rm", "--network", "private", "-p", "127.0.0.1:"+port+":80", "alpine", "echo", "ran")
+	want{status: 125, stderr: "in use"}.check(t, got)
+	if got.stdout != "" {
+		t.Errorf("the program ran: %v", got)
+	}
+}
+
 // get asks a published port for its answer.
 func get(port string) (string, error) {
 	c, err := net.DialTimeout("tcp", "127.0.0.1:"+port, 5*time.Second)
@@ -236,7 +258,9 @@ func TestNetworkProcessKilled(t *testing.T) {
 				t.Error("no event tells of the loss")
 			}
 			if !tc.back {
-				want{match: "^lo\n$"}.check(t, b.rbox("exec", box, "ls", "/sys/class/net"))
+				if !eventually(5*time.Second, func() bool { return b.must("exec", box, "ls", "/sys/class/net") == "lo" }) {
+					t.Error("the container still has its interface")
+				}
 				return
 			}
 			if !eventually(10*time.Second, func() bool { return b.rbox("exec", box, "sh", "-c", ask).stdout == "hello\n" }) {

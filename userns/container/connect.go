@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -147,15 +148,15 @@ func (m *monitor) introduceAddresses() error {
 // disconnect ends the container's connections to its networks, at the end of a run.
 func (m *monitor) disconnect() {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, u := range m.uplinks {
-		u.close()
-	}
+	uplinks := m.uplinks
 	if len(m.state.Networks) > 0 {
 		m.attached = m.state.Networks
 	}
-	m.uplinks = nil
-	m.state.Networks = nil
+	m.uplinks, m.state.Networks = nil, nil
+	m.mu.Unlock()
+	for _, u := range uplinks {
+		u.leave()
+	}
 }
 
 // guard waits for the end of an uplink. One that is lost before the run is over is

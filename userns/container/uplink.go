@@ -240,14 +240,21 @@ func (u *uplink) close() {
 	unix.Close(u.sock)
 }
 
-// leave is close, and waits until the container is off a shared network.
+// leave is close, and waits until the container's ports are free and it is off a
+// shared network.
 func (u *uplink) leave() {
-	if u.shared() {
+	switch {
+	case u.shared():
 		unix.Shutdown(u.sock, unix.SHUT_WR)
 		select {
 		case <-u.over:
 		case <-time.After(leaveTime):
 		}
+	case len(u.call.Endpoint.Ports) > 0:
+		limit := unix.NsecToTimeval(leaveTime.Nanoseconds())
+		unix.SetsockoptTimeval(u.sock, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit)
+		unix.Shutdown(u.sock, unix.SHUT_WR)
+		slirp.Receive(u.sock, new(slirp.Reply)) // the end of the process, or the limit
 	}
 	u.close()
 }
