@@ -145,14 +145,49 @@ func (a *App) changeNetworks(name string, change func(container.Info) ([]slirp.R
 	})
 }
 
-// changeLive is changeNetworks of a container that runs.
+// changeLive is changeNetworks of a container that runs: its monitor carries it out.
 func (a *App) changeLive(home *container.Home, id, name string, change func(container.Info) ([]slirp.Request, error)) error {
 	info, err := home.Inspect(id)
 	if err != nil {
 		return err
 	}
-	if _, err := change(info); err != nil {
+	wanted, err := change(info)
+	if err != nil {
 		return err
 	}
-	return &adviceError{fmt.Errorf("container %s runs: its networks can be changed while it does not", name), "rbox stop " + name}
+	client, err := home.Dial(id)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	for _, r := range info.Networks() {
+		if !slices.ContainsFunc(wanted, onNetwork(container.RequestName(r))) {
+			if err := client.Disconnect(container.RequestName(r)); err != nil {
+				return err
+			}
+		}
+	}
+	for _, r := range wanted {
+		if !slices.ContainsFunc(info.Networks(), onNetwork(container.RequestName(r))) {
+			if err := a.connectLive(client, info, r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// connectLive connects a container that runs to the network of r.
+func (a *App) connectLive(client *container.Client, info container.Info, r slirp.Request) error {
+	c := info.Config
+	c.Networks = []slirp.Request{r}
+	if err := a.settleNetworks(&c, info.Name()); err != nil {
+		return err
+	}
+	executable, err := a.networkProgram()
+	if err != nil {
+		return err
+	}
+	defer executable.Close()
+	return client.Connect(c.Networks[0], executable)
 }
