@@ -3,6 +3,7 @@ package container
 import (
 	"encoding/json"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -263,18 +264,21 @@ func (j *scanner) quoted() (raw string, escaped bool) {
 		return "", false
 	}
 	from := j.i - 1
-	for ; j.i < len(j.b); j.i++ {
-		switch j.b[j.i] {
-		case '"':
-			j.i++
-			return j.b[from:j.i], escaped
-		case '\\':
-			escaped = true
-			j.i++
+	for {
+		n := strings.IndexByte(j.b[j.i:], '"')
+		if n < 0 {
+			j.bad = true
+			return "", false
 		}
+		// A backslash takes the character behind it along.
+		slash := strings.IndexByte(j.b[j.i:j.i+n], '\\')
+		if slash < 0 {
+			j.i += n + 1
+			return j.b[from:j.i], escaped
+		}
+		escaped = true
+		j.i += slash + 2
 	}
-	j.bad = true
-	return "", false
 }
 
 func (j *scanner) text() string {
