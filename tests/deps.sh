@@ -5,7 +5,7 @@ set -eu
 
 rbox="uidmap slirp4netns passt fuse-overlayfs"
 tests="busybox-static docker-registry skopeo attr bindfs apache2-utils ca-certificates curl xz-utils zstd"
-bench="crun podman bubblewrap"
+bench="crun podman bubblewrap iperf3 iproute2"
 # The guest that tests run in (tests/vm) is made and run on amd64 only.
 guest=
 if [ "$(dpkg --print-architecture)" = amd64 ]; then guest="qemu-system-x86 mmdebstrap e2fsprogs"; fi

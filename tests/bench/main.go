@@ -27,13 +27,21 @@ func main() {
 	pulls := flag.Int("pulls", 5, "times that each program pulls the image")
 	megabytes := flag.Int("size", 200, "size of the image to pull, MB")
 	logs := flag.Int("log", 500, "what a container writes to its log, MB")
+	transfers := flag.Int("transfers", 3, "times that each program moves data through a network")
 	crowd := flag.Int("containers", 1000, "containers that are listed, and that run at one time")
+	if len(os.Args) == 5 && os.Args[1] == clientWord {
+		if err := clientMain(os.Args[2], os.Args[3], os.Args[4]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	flag.Parse()
 	if err := enterMountNamespace(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
-	if err := run(*rounds, *pulls, *megabytes, *logs, *crowd); err != nil {
+	if err := run(*rounds, *pulls, *megabytes, *logs, *transfers, *crowd); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -48,7 +56,7 @@ type bench struct {
 	noPodman error // why podman takes no part
 }
 
-func run(rounds, pulls, megabytes, logs, crowd int) error {
+func run(rounds, pulls, megabytes, logs, transfers, crowd int) error {
 	who, err := account.Ensure(account.Plain)
 	if err != nil {
 		return err
@@ -101,6 +109,7 @@ func run(rounds, pulls, megabytes, logs, crowd int) error {
 		{logs, func() error { return b.logs(logs) }},
 		{min(rounds, crowd), func() error { return b.listing(rounds, crowd) }},
 		{crowd, func() error { return b.crowd(rounds, crowd) }},
+		{transfers, func() error { return b.network(transfers) }},
 		{pulls, func() error { return b.pull(dir, pulls, megabytes) }},
 	} {
 		if part.size <= 0 {
