@@ -51,6 +51,7 @@ func main() {
 type bench struct {
 	*account.Desk
 	rbox   string // the copy of rbox to measure
+	client string // a copy of this program, for containers
 	alpine string // root file system, tar.gz
 
 	noPodman error // why podman takes no part
@@ -75,6 +76,9 @@ func run(rounds, pulls, megabytes, logs, transfers, crowd int) error {
 	}
 	b := new(bench)
 	if b.rbox, err = account.CopyBinary(top, dir); err != nil {
+		return err
+	}
+	if b.client, err = copySelf(dir); err != nil {
 		return err
 	}
 	if b.alpine, _, err = images.Alpine(top, dir); err != nil {
@@ -121,6 +125,16 @@ func run(rounds, pulls, megabytes, logs, transfers, crowd int) error {
 		}
 	}
 	return err
+}
+
+// copySelf copies this program into dir, where the account can reach it.
+func copySelf(dir string) (path string, err error) {
+	data, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		return "", err
+	}
+	path = filepath.Join(dir, "bench")
+	return path, os.WriteFile(path, data, 0o755)
 }
 
 // onInterrupt has clean called, and this program end, by Ctrl-C or SIGTERM

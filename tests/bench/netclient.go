@@ -12,7 +12,7 @@ import (
 // The benchmark is its own client in a container: `bench client MODE ADDRESS COUNT`
 // prints how long it took.
 const (
-	clientPath = "/bench"
+	clientPath = "/tmp/bench"
 	clientWord = "client"
 	clientEcho = "echo" // sends a byte and awaits it, COUNT times on one connection
 	clientHTTP = "http" // connects and asks for a page, COUNT times

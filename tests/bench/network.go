@@ -19,24 +19,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// driverVariable forces one of the drivers of a private network.
-const driverVariable = "RBOX_NETWORK_DRIVER="
+// hostInside is what a container calls the host.
+const hostInside = "host.containers.internal"
 
-// hostInside is what a container calls the host, whose loopback it may reach
-// with hostLoopback.
-const (
-	hostInside   = "host.containers.internal"
-	hostLoopback = "private:host-loopback"
-)
-
-// driver is a way out of a container that takes part.
-type driver struct{ name, variable, needs string }
+// driver is a way out of a container that takes part, with --network as it is
+// to be typed so that the container reaches the host's loopback.
+type driver struct{ name, network, needs string }
 
 var drivers = []driver{
-	{"rbox, as it chooses", "", ""},
-	{"rbox, embedded stack", driverVariable + "embedded", ""},
-	{"rbox, slirp4netns at MTU 65520", driverVariable + "slirp4netns", "slirp4netns"},
-	{"rbox, pasta", driverVariable + "pasta", "pasta"},
+	{"rbox, as it chooses", "private:host-loopback", ""},
+	{"rbox, embedded stack", "private:host-loopback,driver=embedded", ""},
+	{"rbox, slirp4netns at MTU 65520", "slirp4netns:mtu=65520,allow_host_loopback=true", "slirp4netns"},
+	{"rbox, pasta", "pasta:--map-gw", "pasta"},
 }
 
 // network measures what containers get through their networks, on loopback
@@ -114,30 +108,22 @@ func (b *bench) out(d driver, once func(run func(args ...string) (string, error)
 	if d.needs != "" {
 		c.missing = b.lookPath(d.needs)
 	}
-	self, err := os.Executable()
-	if err != nil {
-		c.missing = err
-	}
 	c.once = func() (time.Duration, error) {
 		return once(func(args ...string) (string, error) {
-			command := []string{"run", "--rm", "--network", hostLoopback, "-v", self + ":" + clientPath + ":ro", "host"}
-			return b.runIn(d.variable, b.rbox, append(command, args...)...)
+			command := []string{"run", "--rm", "--network", d.network, "-v", b.client + ":" + clientPath + ":ro", "host"}
+			return b.reported(b.rbox, append(command, args...)...)
 		})
 	}
 	return c
 }
 
-// runIn is run with one more variable in the environment, or with none if it is "".
-func (b *bench) runIn(variable, prog string, args ...string) (string, error) {
-	cmd := b.Command(prog, args...)
-	if variable != "" {
-		cmd.Env = append(cmd.Env, variable)
-	}
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		err = fmt.Errorf("%w: %s %s", err, strings.TrimSpace(stderr.String()), iperfError(out))
+// reported is run for a program that may report an error as iperf3 does, on stdout.
+func (b *bench) reported(prog string, args ...string) (string, error) {
+	out, err := b.Command(prog, args...).Output()
+	var r iperfReport
+	if exit := new(exec.ExitError); errors.As(err, &exit) {
+		json.Unmarshal(out, &r)
+		err = fmt.Errorf("%w: %s%s", err, r.Error, exit.Stderr)
 	}
 	return string(out), err
 }
@@ -153,12 +139,6 @@ type iperfReport struct {
 			LostPercent float64 `json:"lost_percent"`
 		}
 	}
-}
-
-func iperfError(out []byte) string {
-	var r iperfReport
-	json.Unmarshal(out, &r)
-	return r.Error
 }
 
 // gigabyte is the time for 1 GB at the rate that iperf3 reports.
@@ -317,7 +297,7 @@ func (b *bench) published(rounds int, plain string) error {
 	var all []*contestant
 	sender := func(name string, missing error, port string) {
 		all = append(all, &contestant{name: name, missing: missing, once: func() (time.Duration, error) {
-			return gigabyte(b.runIn("", "iperf3", "-J", "-t", "2", "-c", "127.0.0.1", "-p", port))
+			return gigabyte(b.reported("iperf3", "-J", "-t", "2", "-c", "127.0.0.1", "-p", port))
 		}})
 	}
 	serve := []string{"iperf3", "-s", "-p", "5201"}
@@ -325,7 +305,7 @@ func (b *bench) published(rounds int, plain string) error {
 	if err != nil {
 		return err
 	}
-	id, err := b.run(b.rbox, append([]string{"run", "-d", "-p", "127.0.0.1:" + ours + ":5201", "host"}, serve...)...)
+	id, err := b.run(b.rbox, append([]string{"run", "-d", "--network", "private", "-p", "127.0.0.1:" + ours + ":5201", "host"}, serve...)...)
 	if err != nil {
 		return err
 	}
@@ -388,10 +368,10 @@ func (b *bench) between(rounds int) error {
 	}
 	all := []*contestant{
 		{name: "rbox, by name on a network", once: func() (time.Duration, error) {
-			return gigabyte(b.runIn("", b.rbox, "run", "--rm", "--network", "bench", "host", "iperf3", "-J", "-t", "2", "-c", "server"))
+			return gigabyte(b.reported(b.rbox, "run", "--rm", "--network", "bench", "host", "iperf3", "-J", "-t", "2", "-c", "server"))
 		}},
 		{name: "a veth pair", missing: b.lookPath("ip"), once: func() (time.Duration, error) {
-			return gigabyte(b.runIn("", b.rbox, "unshare", "unshare", "-n", "sh", "-c", vethScript, "sh", mtu))
+			return gigabyte(b.reported(b.rbox, "unshare", "unshare", "-n", "sh", "-c", vethScript, "sh", mtu))
 		}},
 	}
 	measure(rounds, all)
@@ -413,7 +393,7 @@ iperf3 -J -t 2 -c 10.99.0.2
 // networkStart measures what a private network adds to the start of a container.
 func (b *bench) networkStart(rounds int) error {
 	all := []*contestant{
-		b.starter("rbox run --rm", "", b.rbox, "run", "--rm", "alpine", "true"),
+		b.starter("rbox run --rm --network private", "", b.rbox, "run", "--rm", "--network", "private", "alpine", "true"),
 		b.starter("rbox run --rm --network none", "", b.rbox, "run", "--rm", "--network", "none", "alpine", "true"),
 		b.starter("podman run --rm", "", "podman", b.podman("run", "--rm", "--pull=never", podmanImage, "true")...),
 	}
@@ -427,7 +407,7 @@ func (b *bench) networkStart(rounds int) error {
 
 // idleNetwork prints the memory of a network process that has nothing to do.
 func (b *bench) idleNetwork() error {
-	id, err := b.run(b.rbox, "run", "-d", "alpine", "sleep", "1000")
+	id, err := b.run(b.rbox, "run", "-d", "--network", "private", "alpine", "sleep", "1000")
 	if err != nil {
 		return err
 	}
