@@ -151,7 +151,7 @@ func gigabyte(report string, err error) (time.Duration, error) {
 		return 0, err
 	}
 	if r.End.Received.BitsPerSecond == 0 {
-		return 0, errors.New("nothing arrived")
+		return 0, fmt.Errorf("nothing arrived %s", r.Error)
 	}
 	return time.Duration(8e9 / r.End.Received.BitsPerSecond * float64(time.Second)), nil
 }
