@@ -27,13 +27,21 @@ func (g *Group) Apply(l *Limits) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // no controller
 		return err
 	}
-	return Write(g.Dir, l)
+	return g.Limit(l)
 }
 
-// Write writes l into the cgroup dir, which may be in use.
-func Write(dir string, l *Limits) error {
+// Limit writes l into the group, which may be in use. It returns a
+// *NotDelegatedError, having written nothing, if a controller is missing.
+func (g *Group) Limit(l *Limits) error {
+	controllers, err := os.ReadFile(filepath.Join(g.Dir, "cgroup.controllers"))
+	if err != nil {
+		return err
+	}
+	if missing := without(l.Controllers(), strings.Fields(string(controllers))); len(missing) > 0 {
+		return &NotDelegatedError{Dir: g.Dir, Missing: missing}
+	}
 	for _, s := range l.Settings() {
-		if err := s.write(dir); err != nil {
+		if err := s.write(g.Dir); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,7 @@ package cgroupv2
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -115,6 +116,32 @@ func Weight(shares int64) int64 { return 1 + (shares-2)*9999/262142 }
 
 // ioWeight is the io.weight, 1 to 10000, of Docker's weight, 10 to 1000, likewise.
 func ioWeight(weight int64) int64 { return 1 + (weight-10)*9999/990 }
+
+// With is l with what other sets in place of its own.
+func (l Limits) With(other Limits) Limits {
+	for _, f := range []struct{ to, from *int64 }{
+		{&l.Memory, &other.Memory}, {&l.MemorySwap, &other.MemorySwap}, {&l.Reservation, &other.Reservation}, {&l.MemoryLow, &other.MemoryLow},
+		{&l.CPUQuota, &other.CPUQuota}, {&l.CPUPeriod, &other.CPUPeriod}, {&l.CPUShares, &other.CPUShares},
+		{&l.Pids, &other.Pids}, {&l.BlkioWeight, &other.BlkioWeight},
+	} {
+		if *f.from != 0 {
+			*f.to = *f.from
+		}
+	}
+	if other.CPUs != "" {
+		l.CPUs = other.CPUs
+	}
+	if other.Mems != "" {
+		l.Mems = other.Mems
+	}
+	for _, d := range other.Devices {
+		l.Devices = append(slices.DeleteFunc(slices.Clone(l.Devices), func(old IOLimit) bool {
+			return old.Major == d.Major && old.Minor == d.Minor
+		}), d)
+	}
+	l.Conf = append(slices.Clone(l.Conf), other.Conf...) // the last of a file wins
+	return l
+}
 
 // IsZero tells whether nothing is limited.
 func (l *Limits) IsZero() bool { return len(l.Settings()) == 0 }

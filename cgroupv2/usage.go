@@ -19,6 +19,8 @@ type Usage struct {
 	Pids        int64         // pids.current
 	Read        int64         // io.stat, bytes of all devices
 	Written     int64
+
+	Counted map[string]bool // controllers that tell: memory, pids, io
 }
 
 // Read returns the usage of the cgroup dir. It fails only if that is gone.
@@ -28,8 +30,12 @@ func Read(dir string) (u Usage, err error) {
 		return u, err
 	}
 	u.CPU = time.Duration(number(flat(string(cpu))["usage_usec"])) * time.Microsecond
+	u.Counted = map[string]bool{}
 	file := func(name string) string {
-		text, _ := os.ReadFile(filepath.Join(dir, name))
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if controller, _, _ := strings.Cut(name, "."); err == nil {
+			u.Counted[controller] = true
+		}
 		return strings.TrimSpace(string(text))
 	}
 	u.Memory = number(file("memory.current"))

@@ -3,10 +3,13 @@ package tests
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,14 +38,19 @@ func managed(t *testing.T, options ...boxOption) *box {
 	return newBox(t, append(options, withEnv(fmt.Sprintf("XDG_RUNTIME_DIR=/run/user/%d", run.plain.UID)))...)
 }
 
+// fileText is what is in a file, without the last newline; "" if it cannot be read.
+func fileText(path string) string {
+	text, _ := os.ReadFile(path)
+	return strings.TrimSpace(string(text))
+}
+
 // cgroupOf is the directory of the cgroup of a container that runs.
 func (b *box) cgroupOf(name string) string {
 	b.t.Helper()
-	text, err := os.ReadFile("/proc/" + b.must("inspect", "-f", "{{.State.Pid}}", name) + "/cgroup")
-	if err != nil {
-		b.t.Fatal(err)
+	_, path, found := strings.Cut(fileText("/proc/"+b.must("inspect", "-f", "{{.State.Pid}}", name)+"/cgroup"), "0::")
+	if !found {
+		b.t.Fatalf("%s has no cgroup", name)
 	}
-	_, path, _ := strings.Cut(strings.TrimSpace(string(text)), "0::")
 	return "/sys/fs/cgroup" + path
 }
 
@@ -191,4 +199,128 @@ func TestLimitsThatCannotBe(t *testing.T) {
 	want{stdout: ""}.check(t, b.rbox("ps", "-aq"))
 	want{stdout: "500\n"}.check(t, b.rbox("run", "--rm", "--oom-score-adj", "500", "alpine", "cat", "/proc/self/oom_score_adj"))
 	want{stdout: "ok\n"}.check(t, b.rbox("run", "--rm", "--cgroups", "no-conmon", "alpine", "echo", "ok"))
+}
+
+func TestUpdate(t *testing.T) {
+	needControllers(t)
+	b := managed(t, keeps)
+	b.must(words("run -d --name box -m 64m --restart on-failure alpine sleep 1000")...)
+	dir := b.cgroupOf("box")
+	read := func(file string) string { return fileText(filepath.Join(dir, file)) }
+	b.steps([]step{
+		{`update --pids-limit 50 --cpus 1.5 box`, want{stdout: "box\n"}},
+		{`update -m 128m box`, want{stdout: "box\n"}},
+		{`update box`, want{status: 125, stderr: `no limit is given`}},
+		{`update -m 1k box`, want{status: 125, stderr: `the least is`}},
+		{`update -m 1g nosuch`, want{status: 125, stderr: `no such container`}},
+		{`inspect -f {{.HostConfig.Memory}} box`, want{stdout: "134217728\n"}},
+	})
+	for file, want := range map[string]string{"memory.max": "134217728", "memory.swap.max": "134217728", "pids.max": "50", "cpu.max": "150000 100000"} {
+		if got := read(file); got != want {
+			t.Errorf("%s: %s, want %s", file, got, want)
+		}
+	}
+	b.steps([]step{
+		{`stop -t 0 box`, want{}},
+		{`update --pids-limit 60 box`, want{stdout: "box\n"}},
+		{`start box`, want{}},
+	})
+	dir = b.cgroupOf("box")
+	if pids, memory := read("pids.max"), read("memory.max"); pids != "60" || memory != "134217728" {
+		t.Errorf("after a restart: pids.max %s, memory.max %s", pids, memory)
+	}
+	want{match: `(?m)^CONTAINER ID +NAME +CPU % .*\n[0-9a-f]{12} +box +[0-9.]+% +[0-9.]+[KM]iB / 128MiB +[0-9.]+% +0B / 0B +[0-9.]+.?B / [0-9.]+.?B +1$`}.
+		check(t, b.rbox("stats", "--no-stream"))
+	want{stdout: "box 1\n"}.check(t, b.rbox("stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}}", "box"))
+}
+
+// A processor hog gets half of one, however long it runs.
+func TestHalfAProcessor(t *testing.T) {
+	needControllers(t)
+	b := managed(t, keeps)
+	b.must("run", "-d", "--name", "hog", "--cpus", "0.5", "alpine", "sh", "-c", "while :; do :; done")
+	dir := b.cgroupOf("hog")
+	used := func() time.Duration {
+		u, err := cgroupv2.Read(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u.CPU
+	}
+	if !eventually(10*time.Second, func() bool { return used() > 500*time.Millisecond }) {
+		t.Fatal("it does not run")
+	}
+	begun, before := time.Now(), used()
+	time.Sleep(5 * time.Second) // the time is what is measured
+	share := float64(used()-before) / float64(time.Since(begun))
+	if share < 0.475 || share > 0.525 {
+		t.Errorf("it got %.3f of a processor", share)
+	}
+}
+
+// Whatever is killed, no cgroup stays behind.
+func TestCgroupsAfterSIGKILL(t *testing.T) {
+	needControllers(t)
+	b := managed(t, keeps)
+	for _, manager := range []string{cgroupv2.Systemd, cgroupv2.Cgroupfs} {
+		for _, victim := range []string{"Pid", "monitor"} {
+			name := manager + victim
+			b.must("run", "-d", "--name", name, "--cgroup-manager", manager, "-m", "64m", "alpine", "sh", "-c", "sleep 1000 & sleep 1000")
+			dir := b.cgroupOf(name)
+			pid := b.pid(name)
+			if victim == "monitor" {
+				pid = monitorOf(t, strconv.Itoa(pid))
+			}
+			syscall.Kill(pid, syscall.SIGKILL)
+			if !eventually(20*time.Second, func() bool { return b.state(name, "Status") == "exited" }) {
+				t.Errorf("%s: it is %s", name, b.state(name, "Status"))
+			}
+			// The next container there removes what a killed monitor has left.
+			b.must("run", "--rm", "--cgroup-manager", manager, "alpine", "true")
+			b.gone(dir)
+		}
+	}
+}
+
+// crun and podman give the same limits the same files.
+func TestLimitsAsOthersSetThem(t *testing.T) {
+	needControllers(t)
+	for _, program := range []string{"podman", "crun"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skip(err)
+		}
+	}
+	b := managed(t, keeps)
+	const flags = "-m 64m --memory-reservation 32m --cpu-shares 512 --cpu-quota 50000 --cpuset-cpus 0 --pids-limit 64 --blkio-weight 300 --device-read-bps /dev/vda:1mb"
+	b.must(words("run -d --name box " + flags + " alpine sleep 1000")...)
+	ours := b.cgroupOf("box")
+
+	rootfs := b.own(filepath.Join(b.home, "rootfs"))
+	want{}.check(t, b.do(call{prog: "tar", args: []string{"-C", rootfs, "-xzf", run.alpine, "--no-same-owner"}}))
+	podman := func(args ...string) {
+		t.Helper()
+		if got := b.do(call{prog: "podman", args: args, limit: 2 * time.Minute}); got.status != 0 {
+			t.Fatalf("podman %v: %v", args, got)
+		}
+	}
+	pidFile := filepath.Join(b.home, "pid")
+	podman(slices.Concat([]string{"run", "-d", "--name", "box", "--network", "none", "--pidfile", pidFile}, words(flags), []string{"--rootfs", rootfs, "sleep", "1000"})...)
+	defer func() {
+		podman("rm", "-f", "-t", "0", "box")
+		// The process that keeps podman's namespace stays.
+		if pid, err := strconv.Atoi(fileText(fmt.Sprintf("/run/user/%d/libpod/tmp/pause.pid", run.plain.UID))); err == nil {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}()
+	_, path, _ := strings.Cut(fileText("/proc/"+fileText(pidFile)+"/cgroup"), "0::")
+	theirs := "/sys/fs/cgroup" + path
+	for _, file := range []string{
+		"memory.max", "memory.swap.max", "memory.low", "memory.high", "cpu.weight", "cpu.max", "cpuset.cpus", "pids.max", "io.max", "io.weight", "io.bfq.weight",
+	} {
+		a, errA := os.ReadFile(filepath.Join(ours, file))
+		b, errB := os.ReadFile(filepath.Join(theirs, file))
+		if string(a) != string(b) || (errA == nil) != (errB == nil) {
+			t.Errorf("%s: %q (%v), and by podman with crun %q (%v)", file, a, errA, b, errB)
+		}
+	}
 }

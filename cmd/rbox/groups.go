@@ -23,9 +23,11 @@ type ContainerCmd struct {
 	Rm      RmCmd               `cmd:"" aliases:"remove" help:"Remove containers."`
 	Run     RunCmd              `cmd:"" help:"Run a command in a new container."`
 	Start   StartCmd            `cmd:"" help:"Start containers."`
+	Stats   StatsCmd            `cmd:"" help:"Show what running containers use."`
 	Stop    StopCmd             `cmd:"" help:"End containers in order."`
 	Top     TopCmd              `cmd:"" help:"Show the processes of a container."`
 	Unpause UnpauseCmd          `cmd:"" help:"Thaw paused containers."`
+	Update  UpdateCmd           `cmd:"" help:"Change the limits of containers."`
 	Wait    WaitCmd             `cmd:"" help:"Wait until containers end, and print their exit statuses."`
 }
 

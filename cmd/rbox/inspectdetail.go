@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"rbox/cgroupv2"
 	"rbox/rootfs"
 	"rbox/slirp"
 	"rbox/userns/container"
@@ -60,10 +61,11 @@ type detailState struct {
 	Error      string
 	StartedAt  string
 	FinishedAt string
-	MemoryPeak int64         `json:",omitempty"` // bytes, of the last run
-	CPUSeconds float64       `json:",omitempty"`
-	CgroupPath string        `json:",omitempty"`
-	Health     *detailHealth `json:",omitempty"`
+	MemoryPeak int64                        `json:",omitempty"` // bytes, of the last run
+	CPUSeconds float64                      `json:",omitempty"`
+	CgroupPath string                       `json:",omitempty"`
+	Pressure   map[string]cgroupv2.Pressure `json:",omitempty"`
+	Health     *detailHealth                `json:",omitempty"`
 }
 
 type detailHealth struct {
@@ -217,6 +219,7 @@ func newContainerDetail(app *App, info container.Info) *containerDetail {
 		Driver: driverName(p.Root), Platform: "linux", HostConfig: newDetailHost(c), GraphDriver: newDetailGraph(info),
 		Mounts: mountPoints(c), Config: newDetailConfig(app, c),
 	}
+	d.HostConfig.limit(c.Cgroup, info.Limits())
 	if args := p.Process.Args; len(args) > 0 {
 		d.Path, d.Args = args[0], args[1:]
 	}
@@ -245,8 +248,9 @@ func newDetailState(info container.Info) detailState {
 	if s.Usage != nil {
 		d.MemoryPeak, d.CPUSeconds = s.Usage.MemoryPeak, s.Usage.CPU.Seconds()
 	}
-	if info.Running {
+	if info.Running && s.Cgroup != "" {
 		d.CgroupPath = s.Cgroup
+		d.Pressure = cgroupv2.ReadPressure(s.Cgroup)
 	}
 	if s.Health != nil {
 		d.Health = &detailHealth{s.Health.Status, s.Health.FailingStreak, s.Health.Log}
@@ -265,7 +269,6 @@ func newDetailHost(c container.Config) detailHost {
 		ReadonlyRootfs: p.ReadOnly, ShmSize: p.ShmSize, Runtime: "rbox", Devices: []detailDevice{}, Ulimits: []detailUlimit{},
 		MaskedPaths: p.Masked, ReadonlyPaths: p.Locked,
 	}
-	h.limit(c.Cgroup)
 	if h.RestartPolicy.Name == "" {
 		h.RestartPolicy.Name = "no"
 	}
@@ -345,8 +348,7 @@ func addressText(a netip.Addr) string {
 }
 
 // limit shows the limits as Docker counts them.
-func (h *detailHost) limit(c container.Cgroup) {
-	l := c.Limits
+func (h *detailHost) limit(c container.Cgroup, l cgroupv2.Limits) {
 	h.Memory, h.MemorySwap, h.MemoryReservation = l.Memory, l.MemorySwap, max(l.Reservation, l.MemoryLow)
 	h.CPUQuota, h.CPUPeriod, h.CPUShares = l.CPUQuota, l.CPUPeriod, l.CPUShares
 	if l.CPUQuota > 0 && l.CPUPeriod > 0 {

@@ -45,6 +45,8 @@ func TestGrammarFor(t *testing.T) {
 		"kill":      "-s TERM one",
 		"pause":     "one",
 		"unpause":   "one",
+		"update":    "-m 1g one",
+		"stats":     "--no-stream one",
 		"exec":      "-it one sh -c x",
 		"attach":    "--no-stdin one",
 		"wait":      "one two",

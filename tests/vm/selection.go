@@ -27,7 +27,8 @@ func selection(only string) []suite {
 //   - what only reads or writes rbox's own files: names, logs, formats, help
 var selected = []string{
 	// Control groups.
-	"TestLimits", "TestOutOfMemory", "TestPidsLimit", "TestFreeze",
+	"TestLimits", "TestOutOfMemory", "TestPidsLimit", "TestFreeze", "TestUpdate", "TestHalfAProcessor",
+	"TestCgroupsAfterSIGKILL", "TestLimitsAsOthersSetThem",
 	// Namespaces and what is in them.
 	"TestNamespacesAreNew", "TestTimeOffsets", "TestProc", "TestExecutableOfTheMonitor", "TestDescriptorsOfTheMonitor",
 	// Ids.

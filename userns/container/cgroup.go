@@ -23,6 +23,14 @@ type Cgroup struct {
 	Runtime  string          `json:",omitempty"` // the user's run-time directory
 }
 
+// Limits are those that hold for the container now.
+func (i Info) Limits() cgroupv2.Limits {
+	if i.State.Limits != nil {
+		return *i.State.Limits
+	}
+	return i.Config.Cgroup.Limits
+}
+
 // Usage is what a container's processes have used, once it has ended.
 type Usage struct {
 	CPU        time.Duration `json:",omitempty"`
@@ -33,6 +41,9 @@ type Usage struct {
 // it has none, unless that was asked for.
 func (m *monitor) enterCgroup() error {
 	c := &m.Cgroup
+	if m.state.Limits != nil { // changed since the container was made
+		c.Limits = *m.state.Limits
+	}
 	optional := c.Manager == "" && c.Parent == "" && c.Limits.IsZero()
 	if c.Manager == cgroupv2.Disabled || optional && !cgroupv2.Available() {
 		return nil
@@ -151,6 +162,25 @@ func (m *monitor) pause(on bool) error {
 	} else {
 		m.event("unpause", nil)
 	}
+	return m.saveState()
+}
+
+// limit changes the limits of the container while it runs.
+func (m *monitor) limit(changed cgroupv2.Limits) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.child == nil:
+		return errNotRunning
+	case m.group == nil:
+		return &Failure{Text: "cannot limit the container: it has no cgroup of its own", Status: 125, Advice: "rbox doctor tells what this host lacks"}
+	}
+	if err := m.group.Limit(&changed); err != nil {
+		return err
+	}
+	limits := Info{Config: m.Config, State: m.state}.Limits().With(changed)
+	m.state.Limits = &limits
+	m.event("update", nil)
 	return m.saveState()
 }
 

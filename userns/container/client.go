@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rbox/cgroupv2"
 )
 
 // A Client speaks with the monitor of a running container.
@@ -146,6 +148,9 @@ func (c *Client) Kill() error {
 
 // Rename gives the container another name.
 func (c *Client) Rename(name string) error { return c.ask(message{Rename: name}) }
+
+// Limit changes the container's limits.
+func (c *Client) Limit(l cgroupv2.Limits) error { return c.ask(message{Limits: &l}) }
 
 // Pause freezes the container, or thaws it.
 func (c *Client) Pause(freeze bool) error {

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rbox/cgroupv2"
 	"rbox/slirp"
 	"rbox/userns/stage"
 	"rbox/userns/wire"
@@ -110,15 +111,16 @@ type State struct {
 	Started    time.Time `json:",omitzero"`
 	Finished   time.Time `json:",omitzero"`
 	ExitStatus int
-	Error      string  `json:",omitempty"` // why it did not start
-	OOMKilled  bool    `json:",omitempty"`
-	Paused     bool    `json:",omitempty"`
-	Restarting bool    `json:",omitempty"` // it has ended and is to be started again
-	Restarts   int     `json:",omitempty"` // times that the restart policy has started it
-	Stopped    bool    `json:",omitempty"` // by the user: the restart policy rests
-	Cgroup     string  `json:",omitempty"` // directory of its cgroup, while it runs
-	Usage      *Usage  `json:",omitempty"` // what its last run took
-	Health     *Health `json:",omitempty"`
+	Error      string           `json:",omitempty"` // why it did not start
+	OOMKilled  bool             `json:",omitempty"`
+	Paused     bool             `json:",omitempty"`
+	Restarting bool             `json:",omitempty"` // it has ended and is to be started again
+	Restarts   int              `json:",omitempty"` // times that the restart policy has started it
+	Stopped    bool             `json:",omitempty"` // by the user: the restart policy rests
+	Cgroup     string           `json:",omitempty"` // directory of its cgroup, while it runs
+	Usage      *Usage           `json:",omitempty"` // what its last run took
+	Limits     *cgroupv2.Limits `json:",omitempty"` // since they were changed
+	Health     *Health          `json:",omitempty"`
 
 	Networks []Attachment `json:",omitempty"` // that it is on while it runs
 	// Wanted is what connecting and disconnecting made of Config.Networks, nil

@@ -171,6 +171,9 @@ func (m *monitor) answer(c *client, msg message, files []*os.File) {
 	if msg.Restore {
 		err = m.restoreConfig()
 	}
+	if msg.Limits != nil {
+		err = m.limit(*msg.Limits)
+	}
 	if msg.Pause != 0 {
 		err = m.pause(msg.Pause == 1)
 	}

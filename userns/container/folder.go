@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rbox/cgroupv2"
 	"rbox/rootfs/volume"
 	"rbox/slirp"
 	"rbox/userns/wire"
@@ -248,6 +249,16 @@ func (f *Folder) Rename(c Config, name string) error {
 		s.Name = name
 		return replaceState(f.Dir, s)
 	})
+}
+
+// SetLimits changes those of a container that does not run.
+func (f *Folder) SetLimits(l cgroupv2.Limits) error {
+	var s State
+	if err := readJSON(f.Dir, "state.json", &s); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	s.Limits = &l
+	return replaceState(f.Dir, s)
 }
 
 // SetNetworks says which networks a container that does not run is to be on.

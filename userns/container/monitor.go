@@ -169,7 +169,7 @@ func (m *monitor) takeOrder() error {
 	}
 	if !m.Fresh {
 		if err := readJSON(m.Dir, "state.json", &m.state); err == nil {
-			m.state = State{Name: m.state.Name, Wanted: m.state.Wanted}
+			m.state = State{Name: m.state.Name, Wanted: m.state.Wanted, Limits: m.state.Limits}
 		}
 	}
 	n := 3 + m.Plan.Process.Preserve
@@ -325,7 +325,7 @@ func (m *monitor) saveStarted() error {
 	m.state = State{
 		Name: m.state.Name, Restarts: m.state.Restarts, Stopped: m.state.Stopped,
 		Pid: m.child.Pid, StartTime: start, BootID: bootID(), Started: time.Now(), Monitor: os.Getpid(),
-		Networks: m.attached, Wanted: m.state.Wanted,
+		Networks: m.attached, Wanted: m.state.Wanted, Limits: m.state.Limits,
 	}
 	if m.group != nil {
 		m.state.Cgroup = m.group.Dir
