@@ -424,3 +424,46 @@ func TestFailureAfterForkLeavesNoProcess(t *testing.T) {
 		t.Errorf("a child is left: %d %v", pid, err)
 	}
 }
+
+// A child that awaits release twice meets the parent twice, in order. What fails
+// in between is told in place of what the parent could not say.
+func TestStartPreparedInSteps(t *testing.T) {
+	for name, tc := range map[string]struct {
+		between func(p *Program)
+		second  error // of the parent's second step
+		steps   int   // that the parent takes
+		want    string
+	}{
+		"released twice":          {steps: 2},
+		"a step fails in between": {between: func(p *Program) { chdir(p, "go nowhere", "/nonexistent") }, steps: 2, want: "go nowhere: no such file or directory"},
+		"the parent fails":        {second: errors.New("no network"), steps: 2, want: "no network"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := NewProgram()
+			p.AwaitRelease()
+			if tc.between != nil {
+				tc.between(p)
+			}
+			p.AwaitRelease()
+			p.TellReady()
+			exit(p, 0)
+			steps := 0
+			step := func(err error) func(int) error {
+				return func(pid int) error {
+					steps++
+					if unix.Kill(pid, 0) != nil {
+						t.Errorf("in step %d there is no child", steps)
+					}
+					return err
+				}
+			}
+			c, err := StartPrepared(p, unix.CLONE_NEWUSER, -1, step(nil), step(tc.second))
+			if steps != tc.steps || err == nil && tc.want != "" || err != nil && err.Error() != tc.want {
+				t.Fatalf("want %q after %d steps, got %v after %d", tc.want, tc.steps, err, steps)
+			}
+			if err == nil {
+				c.Wait()
+			}
+		})
+	}
+}
