@@ -413,9 +413,8 @@ func TestFaultsDeletedFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Logf("deleted %s of run -d %s", name, flags)
-			if name != "state.json" {
-				want{stdout: "box running\n"}.check(t, b.rbox(words(namesNow)...))
-			}
+			want{stdout: "box running\n"}.check(t, b.rbox(words(namesNow)...))
+			want{stdout: fmt.Sprint("running ", first, "\n")}.check(t, b.rbox("inspect", "-f", "{{.State.Status}} {{.State.Pid}}", "box"))
 			if name != "control" {
 				want{stdout: "in\n"}.check(t, b.rbox("exec", "box", "echo", "in"))
 			}
@@ -433,6 +432,72 @@ func TestFaultsDeletedFiles(t *testing.T) {
 			b.consistent(func() string { return "without " + name + " " + flags })
 		}
 	}
+}
+
+// Where the kernel does not end a container's processes with its first one, what
+// a killed monitor leaves of them ends with the next command that can.
+func TestFaultsSharedPids(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, keeps)
+	for _, next := range []string{"start box", "rm box", "run --rm alpine true"} {
+		flags := "-d --pid host --name box"
+		if strings.HasPrefix(next, "run") {
+			flags += " --rm"
+		}
+		b.must(append(words("run "+flags+" alpine sh -c"), "setsid sleep 1000 & echo $!; exec sleep 1000")...)
+		if !eventually(10*time.Second, func() bool { return b.rbox("logs", "box").stdout != "" }) {
+			t.Fatal("it says nothing")
+		}
+		first, stray := b.pid("box"), 0
+		fmt.Sscan(b.must("logs", "box"), &stray)
+		if !alive(stray) {
+			t.Fatalf("%d does not run", stray)
+		}
+		syscall.Kill(b.monitor("box"), syscall.SIGKILL)
+		if !eventually(10*time.Second, func() bool { return !alive(first) }) {
+			t.Error("process 1 outlives the monitor")
+		}
+		want{}.check(t, b.rbox(words(next)...))
+		if alive(stray) {
+			t.Errorf("a process is left after %s", next)
+			syscall.Kill(stray, syscall.SIGKILL)
+		}
+		b.rbox("rm", "-f", "box")
+	}
+}
+
+// What has ended, and how is not known any more, is no new container.
+func TestFaultsDeletedState(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, keeps)
+	b.must("create", "--name", "made", "alpine", "true")
+	b.must("run", "--name", "silent", "alpine", "true")
+	b.must("run", "-d", "--name", "killed", "alpine", "sleep", "1000")
+	syscall.Kill(b.monitor("killed"), syscall.SIGKILL)
+	want{stdout: "137\n"}.check(t, b.rbox("wait", "killed"))
+	states, _ := filepath.Glob(filepath.Join(b.root, "containers/*/kept/*/state.json"))
+	if len(states) != 2 {
+		t.Fatalf("states: %v", states)
+	}
+	for i, file := range states {
+		err := os.Remove(file)
+		if i == 0 && err == nil {
+			err = os.WriteFile(file, nil, 0o600) // as a power cut leaves it
+			os.Lchown(file, int(b.who.UID), int(b.who.GID))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.steps([]step{
+		{namesNow, want{stdout: "killed exited\nsilent exited\nmade created\n"}},
+		{`inspect -f '{{.State.Status}} {{.State.ExitCode}}' made silent killed`, want{stdout: "created 0\nexited 137\nexited 137\n"}},
+		{`wait killed`, want{stdout: "137\n"}},
+		{`start -a silent`, want{}},
+		{`start killed made`, want{}},
+		{`exec killed echo in`, want{stdout: "in\n"}},
+		{`rm -f killed silent made`, want{}},
+	})
 }
 
 // Two hosts share the home directory: each sees its own containers, both see

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"rbox/userns/wire"
 )
 
 // Brief lists the containers of this host, newest first, as List does, but
@@ -282,17 +284,17 @@ func (r *briefReader) bytes(fd int) ([]byte, error) {
 // rereads is how often a state that is being written is read again.
 const rereads = 100
 
-// state reads the container's state.json, the zero State without one.
+// state reads the container's state.json; without one it is its lostState.
 func (r *briefReader) state(path string) (s State, text string) {
 	for range rereads {
 		fd, err := r.open(path, "/state.json")
 		if err != nil {
-			return s, ""
+			break
 		}
 		b, err := r.bytes(fd)
 		unix.Close(fd)
 		if err != nil {
-			return s, ""
+			break
 		}
 		s, text = State{}, string(b)
 		if scanState(text, &s) {
@@ -300,5 +302,8 @@ func (r *briefReader) state(path string) (s State, text string) {
 		}
 		runtime.Gosched()
 	}
-	return State{}, ""
+	if s = lostState(filepath.Join(r.home.Dir, path)); s.Started.IsZero() {
+		return s, ""
+	}
+	return s, string(wire.AppendJSON(nil, s))
 }

@@ -169,7 +169,7 @@ func (m *monitor) answer(c *client, msg message, files []*os.File) {
 		err = m.disconnectNetwork(msg.Disconnect)
 	}
 	if msg.Restore {
-		err = m.restoreConfig()
+		err = m.restore()
 	}
 	if msg.Limits != nil {
 		err = m.limit(*msg.Limits)

@@ -515,17 +515,19 @@ func (h *Home) Inspect(id string) (Info, error) {
 	return info, nil
 }
 
-// readState returns what state.json holds, the zero State without one. One
-// that is being written is read again.
+// readState returns what state.json holds, or lostState without one. One that is
+// being written is read again.
 func readState(dir string) (s State) {
 	for range rereads {
-		err := readJSON(dir, "state.json", &s)
-		if _, missing := os.Lstat(filepath.Join(dir, "state.json")); err == nil || missing != nil {
+		if readJSON(dir, "state.json", &s) == nil {
+			return s
+		}
+		if _, err := os.Lstat(filepath.Join(dir, "state.json")); err != nil {
 			break
 		}
 		runtime.Gosched()
 	}
-	return s
+	return lostState(dir)
 }
 
 // List returns all containers of this host, newest first.

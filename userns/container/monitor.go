@@ -200,14 +200,16 @@ func (m *monitor) takeOrder() error {
 
 // begin mounts and starts the container for the first time.
 func (m *monitor) begin() error {
-	err := m.startUplinks()
-	if err != nil {
+	if err := reserveState(m.Dir, m.state); err != nil { // before it leaves any trace (hasRun)
+		return err
+	}
+	if !m.Fresh {
+		killStrays(&m.Config)
+	}
+	if err := m.startUplinks(); err != nil {
 		return err
 	}
 	account, err := m.mount()
-	if err == nil {
-		err = reserveState(m.Dir, m.state)
-	}
 	if err == nil {
 		err = m.startOnHost(account, m.start(account, heard))
 	}

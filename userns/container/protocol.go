@@ -30,7 +30,7 @@ type message struct {
 	Rename    string         // the container's new name
 	Pause     int            // 1 freezes, 2 thaws
 	Raw       *unix.Termios  // the client makes its terminal, which comes with it, raw; so it was before
-	Restore   bool           // config.json was deleted: it is to be there again
+	Restore   bool           // config.json or state.json was deleted: it is to be there again
 	Cooked    bool           // it is no longer raw
 
 	Limits *cgroupv2.Limits // to be changed

@@ -64,6 +64,10 @@ func (h *Home) removeWhole(id string, running bool) error {
 		return err
 	}
 	defer lock.Close()
+	var c Config
+	if readJSON(h.folder(id), "config.json", &c) == nil {
+		killStrays(&c)
+	}
 	return h.remove(id, lock)
 }
 

@@ -30,6 +30,13 @@ func restoreConfig(dir string) bool {
 		}
 	}
 	defer unix.Close(sock)
+	return askRestore(sock)
+}
+
+// askRestore asks the monitor for the files that are missing.
+func askRestore(sock int) bool {
+	tv := unix.NsecToTimeval(int64(listenTime)) // it may be stopped
+	unix.SetsockoptTimeval(sock, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv)
 	if send(sock, message{Restore: true}) != nil {
 		return false
 	}
@@ -38,15 +45,57 @@ func restoreConfig(dir string) bool {
 	return err == nil && answer.Done
 }
 
+// lostState is the state of a container that has no state.json, or none that
+// can be read: nothing became of it yet; or its monitor knows; or it has ended,
+// as its folder shows, and nobody knows how.
+func lostState(dir string) (s State) {
+	if _, err := os.Lstat(filepath.Join(dir, controlName)); err == nil {
+		if sock, err := dialControl(dir); err == nil {
+			restored := askRestore(sock)
+			unix.Close(sock)
+			if restored && readJSON(dir, "state.json", &s) == nil {
+				return s
+			}
+		}
+	} else if !hasRun(dir) {
+		return State{}
+	}
+	if st, err := os.Stat(dir); err == nil { // about when it was lost
+		s = State{Started: st.ModTime(), Finished: st.ModTime(), ExitStatus: killed}
+	}
+	return s
+}
+
+// hasRun tells whether the container in dir has left a log, or has been mounted:
+// overlayfs makes a directory in its work directory.
+func hasRun(dir string) bool {
+	for _, trace := range []string{"work/work", elsewhere + "/work/work", "log"} {
+		if _, err := os.Lstat(filepath.Join(dir, trace)); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
 // listenTime is far more than a monitor takes from recording its container's
 // start until it listens. Only one that cannot be asked at all is waited for so
 // long, and no other command would reach that.
 const listenTime = time.Second
 
-// restoreConfig is the monitor's part.
-func (m *monitor) restoreConfig() error {
+// restore is the monitor's part.
+func (m *monitor) restore() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	var s State
+	if readJSON(m.Dir, "state.json", &s) != nil {
+		if err := m.saveState(); err != nil {
+			return err
+		}
+	}
+	return m.restoreConfig()
+}
+
+func (m *monitor) restoreConfig() error {
 	name := filepath.Join(m.Dir, "config.json")
 	if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
 		return err
