@@ -2,6 +2,8 @@ package tests
 
 import (
 	"fmt"
+	"io"
+	"net"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -31,6 +33,18 @@ func (b *box) hears(from, to string) string {
 	return got
 }
 
+// heard is what is told at addr, of this host.
+func heard(addr string) string {
+	c, err := net.DialTimeout("tcp", addr, 2*time.Second)
+	if err != nil {
+		return err.Error()
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(2 * time.Second))
+	told, _ := io.ReadAll(c)
+	return strings.TrimSpace(string(told))
+}
+
 // reaches tells whether the container from reaches the address to at all.
 func (b *box) reaches(from, to string) bool {
 	return b.rbox("exec", from, "ping", "-c1", "-W1", to).status == 0
@@ -58,7 +72,7 @@ func TestNamedNetwork(t *testing.T) {
 	b := newBox(t)
 	b.must("network", "create", "--ipv6", "a")
 	b.must("network", "create", "b")
-	b.onNetworks("one", "--network", "a", "--network-alias", "web")
+	b.onNetworks("one", "--network", "a", "--network-alias", "web", "-p", "127.0.0.1::80")
 	b.onNetworks("two", "--network", "a", "--network-alias", "web", "--ip6", address6(b, "a", "77"))
 	b.onNetworks("other", "--network", "b")
 	for _, to := range []string{"one", "ONE", "one.rbox.internal"} {
@@ -75,6 +89,12 @@ func TestNamedNetwork(t *testing.T) {
 	if len(b.networksInUse()) != 2 || len(b.running("rbox-network")) != 2 {
 		t.Errorf("one process each: %v, %v", b.running("rbox-network"), b.networksInUse())
 	}
+	t.Run("published", func(t *testing.T) {
+		at := strings.TrimSpace(strings.TrimPrefix(b.must("port", "one"), "80/tcp -> "))
+		if !eventually(10*time.Second, func() bool { return heard(at) == "one" }) {
+			t.Errorf("at %s: %q", at, heard(at))
+		}
+	})
 	t.Run("isolated", func(t *testing.T) {
 		ip := strings.TrimSpace(b.must("inspect", "-f", "{{.NetworkSettings.IPAddress}}", "one"))
 		if b.reaches("other", ip) {
@@ -104,6 +124,9 @@ func TestNamedNetwork(t *testing.T) {
 		b.must("restart", "-t", "0", "one")
 		if got := b.hears("one", "other"); got != "other" {
 			t.Errorf("after a restart: %q", got)
+		}
+		if got := b.must("port", "one"); !strings.HasPrefix(got, "80/tcp -> 127.0.0.1:") {
+			t.Errorf("its port after a restart: %q", got)
 		}
 	})
 	b.must("rm", "-f", "one", "two", "other")

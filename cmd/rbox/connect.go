@@ -71,7 +71,7 @@ func (c *NetworkDisconnectCmd) Run(app *App) error {
 		if !slices.ContainsFunc(requests, onNetwork(name)) {
 			return nil, &notConnectedError{info.Name(), name}
 		}
-		return slices.DeleteFunc(slices.Clone(requests), onNetwork(name)), nil
+		return container.Without(requests, name), nil
 	})
 	if c.Force && errors.As(err, new(*notConnectedError)) {
 		return nil

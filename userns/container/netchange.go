@@ -92,7 +92,7 @@ func (m *monitor) disconnectNetwork(name string) error {
 	}
 	u := m.uplinks[i]
 	m.uplinks = slices.Delete(slices.Clone(m.uplinks), i, i+1)
-	m.setNetworks(slices.DeleteFunc(slices.Clone(m.Networks), func(r slirp.Request) bool { return RequestName(r) == name }))
+	m.setNetworks(Without(m.Networks, name))
 	m.forgetAttachment(name)
 	err := m.saveState()
 	m.event("network_disconnect", map[string]string{"network": name})
@@ -100,6 +100,23 @@ func (m *monitor) disconnectNetwork(name string) error {
 	u.leave()
 	m.tellSisters()
 	return errors.Join(err, m.changeFiles("", u))
+}
+
+// Without is list without the network called name. The ports that were to be published
+// there are the next one's, from the next start on.
+func Without(list []slirp.Request, name string) []slirp.Request {
+	var ports []slirp.Port
+	list = slices.DeleteFunc(slices.Clone(list), func(r slirp.Request) bool {
+		gone := RequestName(r) == name
+		if gone {
+			ports = r.Endpoint.Ports
+		}
+		return gone
+	})
+	if len(list) > 0 && len(ports) > 0 {
+		list[0].Endpoint.Ports = ports
+	}
+	return list
 }
 
 // setNetworks makes list the networks of this run and the next ones. The caller
