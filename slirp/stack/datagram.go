@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"unsafe"
@@ -112,10 +113,25 @@ func (d *datagramSocket) send(m datagram) error {
 		d.setFragmenting(m.free)
 	}
 	err := d.sendmsg(m)
+	if err != nil && m.segment > 0 {
+		err = d.sendEach(m) // the kernel or the device may not segment, or not these
+	}
 	if err == unix.EAGAIN || err == unix.ENOBUFS {
 		return nil
 	}
 	return err
+}
+
+// sendEach sends m's segments one by one. Held: mu.
+func (d *datagramSocket) sendEach(m datagram) error {
+	for part := range slices.Chunk(m.payload, int(m.segment)) {
+		one := m
+		one.payload, one.segment = part, 0
+		if err := d.sendmsg(one); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sendmsg is sendmsg(2) without allocations.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"runtime"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -39,8 +41,13 @@ type outgoing struct {
 	mu      sync.Mutex
 	dialing map[stack.TransportEndpointID]uint32 // with the SYN's sequence number
 	relays  map[*relay]struct{}                  // all of them, published ports' too
+	idle    *time.Timer                          // runs since the last relay ended
 	closed  bool
 }
+
+// idleAfter is how long after its last connection the stack gives its buffers' memory
+// back, which Go's garbage collector by itself does only minutes later.
+const idleAfter = 3 * time.Second
 
 // tuneTCP sets netstack's TCP up for a link without delay and loss.
 func (s *Stack) tuneTCP() tcpip.Error {
@@ -190,6 +197,9 @@ func (o *outgoing) add(r *relay) bool {
 		return false
 	}
 	o.relays[r] = struct{}{}
+	if o.idle != nil {
+		o.idle.Stop()
+	}
 	return true
 }
 
@@ -197,6 +207,19 @@ func (o *outgoing) remove(r *relay) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	delete(o.relays, r)
+	if len(o.relays) == 0 && !o.closed {
+		if o.idle != nil {
+			o.idle.Stop()
+		}
+		o.idle = time.AfterFunc(idleAfter, freeMemory)
+	}
+}
+
+// freeMemory gives memory back to the kernel. What is in a sync.Pool goes with the second
+// collection that finds it there.
+func freeMemory() {
+	runtime.GC()
+	debug.FreeOSMemory()
 }
 
 // close resets all connections.
@@ -207,6 +230,9 @@ func (o *outgoing) resetIf(is func(*relay) bool, closed bool) {
 	var chosen []*relay
 	o.mu.Lock()
 	o.closed = o.closed || closed
+	if o.closed && o.idle != nil {
+		o.idle.Stop()
+	}
 	for r := range o.relays {
 		if is(r) {
 			chosen = append(chosen, r)

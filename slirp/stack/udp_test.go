@@ -65,6 +65,34 @@ func (w *world) exchange(c net.Conn, size int) {
 	}
 }
 
+// A container's program may leave it to the kernel to cut what it sends into datagrams.
+func TestUDPSegments(t *testing.T) {
+	if !nstest.Enter(t, nstest.Network) {
+		return
+	}
+	onEachLink(t, Config{}, func(w *world) {
+		for _, addr := range outsides() {
+			server, to := w.packets(false, netip.AddrPortFrom(addr, 0))
+			c := w.mustDial("udp", to).(*net.UDPConn)
+			raw, _ := c.SyscallConn()
+			const size, count = 1000, 7
+			raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_UDP, unix.UDP_SEGMENT, size) })
+			if _, err := c.Write(make([]byte, size*count-1)); err != nil {
+				w.t.Fatal(err)
+			}
+			for i := range count {
+				want := size
+				if i == count-1 {
+					want--
+				}
+				if n, err := server.Read(make([]byte, maxDatagram)); n != want || err != nil {
+					w.t.Errorf("datagram %d to %s: %d bytes, %v, want %d", i, addr, n, err, want)
+				}
+			}
+		}
+	})
+}
+
 func TestUDPErrorsPass(t *testing.T) {
 	if !nstest.Enter(t, nstest.Network) {
 		return
