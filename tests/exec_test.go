@@ -292,7 +292,7 @@ func TestExecSignalsAndEnds(t *testing.T) {
 func TestExecLeavesNothing(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, keeps)
-	b.must("run", "-d", "--name", "box", "alpine", "sleep", "1000")
+	b.must("run", "-d", "--name", "box", "--network", "none", "alpine", "sleep", "1000")
 	monitor := b.monitor("box")
 	fds := func() int {
 		list, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", monitor))

@@ -392,7 +392,7 @@ func TestEachProcessKilled(t *testing.T) {
 	t.Parallel()
 	b := newBox(t)
 	for i := 0; ; i++ {
-		p := b.start(call{args: []string{"run", "--rm", "--init", "alpine", "sh", "-c", "echo up; sleep 1000"}, limit: 20 * time.Second})
+		p := b.start(call{args: []string{"run", "--rm", "--init", "--network", "none", "alpine", "sh", "-c", "echo up; sleep 1000"}, limit: 20 * time.Second})
 		p.see("up\n")
 		below := slices.DeleteFunc(children(p.cmd.Process.Pid), func(pid int) bool {
 			return strings.Contains(describe(pid), "rbox-keeper") // the container outlives it

@@ -86,7 +86,7 @@ func TestHealthFlags(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := b.in(t)
-			b.must(words("run -d --name " + name + " " + tc.args)...)
+			b.must(words("run -d --network none --name " + name + " " + tc.args)...)
 			if tc.status == "starting" {
 				time.Sleep(time.Second) // it stays so
 			}

@@ -122,6 +122,7 @@ func TestEtcFiles(t *testing.T) {
 	want{match: `(?m)^127\.0\.0\.1\s+localhost`}.check(t, b.sh("cat /etc/hosts"))
 	want{match: `(?m)^::1\s+.*localhost`}.check(t, b.sh("cat /etc/hosts"))
 	want{stdout: "ok\n"}.check(t, b.sh("echo 10.1.1.1 mine >>/etc/hosts && echo x >/etc/hostname && echo nameserver 10.1.1.2 >>/etc/resolv.conf && echo ok"))
+	want{match: `(?m)^nameserver 10\.0\.\d+\.3$`}.check(t, b.sh("cat /etc/resolv.conf"))
 	host := b.sh("cat /etc/resolv.conf", "--network", "host")
 	ours, err := os.ReadFile("/etc/resolv.conf")
 	if err == nil && host.stdout != string(ours) && !strings.Contains(host.stdout, firstNameserver(string(ours))) {

@@ -28,7 +28,7 @@ func TestPs(t *testing.T) {
 		"all": {[]string{"-a"}, want{match: `(?s)^CONTAINER ID.*"sleep 1000".* up\n[0-9a-f]{12}   other:v1   "sleep 7" .* Created +made\n` +
 			`[0-9a-f]{12}   alpine +"sh -c 'echo text >/…" .* Exited \(3\) .* ago +failed\n[0-9a-f]{12}   alpine +"true" .* Exited \(0\) .* done\n$`}},
 		"names":            {[]string{"-a", "--format", "{{.Names}}"}, want{stdout: "up\nmade\nfailed\ndone\n"}},
-		"states":           {[]string{"-a", "--format", "{{.Names}} {{.State}} {{.Networks}}"}, want{stdout: "up running host\nmade created none\nfailed exited none\ndone exited none\n"}},
+		"states":           {[]string{"-a", "--format", "{{.Names}} {{.State}} {{.Networks}}"}, want{stdout: "up running host\nmade created private\nfailed exited private\ndone exited private\n"}},
 		"last":             {[]string{"-n", "2", "--format", "{{.Names}}"}, want{stdout: "up\nmade\n"}},
 		"latest":           {[]string{"-l", "--format", "{{.Names}}"}, want{stdout: "up\n"}},
 		"size":             {[]string{"-as", "--filter", "name=failed"}, want{match: `SIZE\n.*failed +5B \(virtual [0-9.]+[kM]B\)\n$`}},

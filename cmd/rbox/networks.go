@@ -20,7 +20,7 @@ import (
 )
 
 // defaultNetwork is what a container has that asks for none.
-const defaultNetwork = string(slirp.None)
+const defaultNetwork = string(slirp.Private)
 
 // Networks is where the networks that users make are kept.
 func (a *App) Networks() *network.Store {

@@ -68,7 +68,7 @@ type createFlags struct {
 	ReadOnly bool     `group:"Files" help:"Make the root file system read-only."`
 	ShmSize  string   `group:"Files" help:"Size of /dev/shm." default:"64m" placeholder:"SIZE"`
 
-	Network      []string `group:"Network" aliases:"net" sep:"none" help:"Network: none, private, host, container:ID, ns:PATH, or one by its name, which may be given again; options may follow a colon." placeholder:"NETWORK"`
+	Network      []string `group:"Network" aliases:"net" sep:"none" help:"Network: private (the default), none, host, container:ID, ns:PATH, or one by its name, which may be given again; options may follow a colon." placeholder:"NETWORK"`
 	Publish      []string `group:"Network" short:"p" sep:"none" help:"Let a port of this host lead to one of the container." placeholder:"[IP:][PORT:]PORT[/PROTOCOL]"`
 	PublishAll   bool     `group:"Network" short:"P" help:"Let a port of this host lead to each one that the image or --expose names."`
 	Expose       []string `group:"Network" sep:"none" help:"Name a port that the container serves." placeholder:"PORT[/PROTOCOL]"`
