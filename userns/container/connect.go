@@ -155,7 +155,11 @@ func (m *monitor) disconnect() {
 	m.uplinks, m.state.Networks = nil, nil
 	m.mu.Unlock()
 	for _, u := range uplinks {
-		u.leave()
+		if len(u.call.Endpoint.Ports) > 0 {
+			u.leave() // who waits for the end may want them
+		} else {
+			u.close() // the kernel takes the interface away with its namespace
+		}
 	}
 }
 
