@@ -24,22 +24,21 @@ type bus struct {
 	serial uint32
 }
 
-// busPatience bounds what a manager that does not answer can cost.
-const busPatience = 25 * time.Second // as libdbus has it
+// How long a manager may take to answer: where a cgroup is asked for, as libdbus
+// has it, and where a container can do without.
+const (
+	busPatience   = 25 * time.Second
+	shortPatience = 2 * time.Second
+)
 
-// dialManager connects to the systemd of the user uid, whose run-time directory
-// is runtime.
-func dialManager(runtime string, uid int) (*bus, error) {
-	return dialSocket(runtime+"/systemd/private", uid)
-}
-
-func dialSocket(path string, uid int) (*bus, error) {
+// dialManager connects to the systemd of the user uid at the socket path.
+func dialManager(path string, uid int, patience time.Duration) (*bus, error) {
 	conn, err := net.Dial("unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("the user's systemd: %w", err)
 	}
 	b := &bus{conn: conn, r: bufio.NewReader(conn)}
-	conn.SetDeadline(time.Now().Add(busPatience))
+	conn.SetDeadline(time.Now().Add(patience))
 	if err := b.authenticate(uid); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("the user's systemd, %s: %w", path, err)

@@ -95,7 +95,7 @@ func TestManagerCall(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, asked := manager{t, tc.answer}.serve()
-			b, err := dialSocket(filepath.Join(dir, "private"), 1000)
+			b, err := dialManager(filepath.Join(dir, "private"), 1000, busPatience)
 			if err != nil {
 				t.Fatal(err)
 			}

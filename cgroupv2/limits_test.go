@@ -110,3 +110,16 @@ func FuzzParseSet(f *testing.F) {
 		}
 	})
 }
+
+func TestOutside(t *testing.T) {
+	for path, want := range map[string]bool{
+		"/user.slice/user-1000.slice/session-2.scope":                       false,
+		"/user.slice/user-1000.slice/user@1000.service/app.slice/a.service": false,
+		"/system.slice/slurmstepd.scope/job_7/step_0/user/task_0":           true,
+		"/": true,
+	} {
+		if got := outside(path); got != want {
+			t.Errorf("%s: %v", path, got)
+		}
+	}
+}

@@ -52,7 +52,7 @@ func Make(r Request) (*Group, error) {
 		name string
 		make func(Request) (*Group, error)
 	}{{Systemd, makeScope}, {Cgroupfs, makeFolder}} {
-		if r.Manager != "" && r.Manager != rung.name {
+		if r.Manager != "" && r.Manager != rung.name || rung.name == Systemd && r.optional() && inJob() {
 			continue
 		}
 		g, err := rung.make(r)
@@ -67,6 +67,20 @@ func Make(r Request) (*Group, error) {
 	}
 	return nil, &UnavailableError{Mode: Unified, Needs: r.Needs, UID: r.UID, Why: why}
 }
+
+// optional tells whether the container can do without a cgroup.
+func (r *Request) optional() bool { return r.Manager == "" && r.Parent == "" && len(r.Needs) == 0 }
+
+// inJob tells whether we run in a cgroup that is neither a login's nor a unit's
+// of the user's systemd: a batch job's, for instance, which is to keep and to
+// count all that is started in it.
+func inJob() bool {
+	own, err := ownPath()
+	return err == nil && outside(own)
+}
+
+// outside tells whether path is not in the slice in which systemd puts users.
+func outside(path string) bool { return !strings.HasPrefix(path, "/user.slice/") }
 
 // Available tells whether Make has anything to try, by one system call: hosts
 // without are not to wait for what they do not have.

@@ -11,7 +11,11 @@ import (
 // others started, with this process in it, and hand the scope's cgroup to us. It
 // returns that cgroup's path.
 func startScope(r Request, unit string) (path string, err error) {
-	b, err := dialManager(r.Runtime, r.UID)
+	patience := busPatience
+	if r.optional() {
+		patience = shortPatience
+	}
+	b, err := dialManager(r.Runtime+"/systemd/private", r.UID, patience)
 	if err != nil {
 		return "", err
 	}

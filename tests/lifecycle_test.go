@@ -487,7 +487,7 @@ func TestRestart(t *testing.T) {
 	})
 }
 
-// (With a cgroup it can be paused: TestFreeze.)
+// (With a cgroup it can be paused: TestControlGroups.)
 func TestPause(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, keeps)

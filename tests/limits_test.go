@@ -3,7 +3,6 @@ package tests
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -32,10 +31,30 @@ func needControllers(t *testing.T) {
 	}
 }
 
-// managed is a box whose rbox can reach the account's systemd.
-func managed(t *testing.T, options ...boxOption) *box {
-	t.Helper()
-	return newBox(t, append(options, withEnv(fmt.Sprintf("XDG_RUNTIME_DIR=/run/user/%d", run.plain.UID)))...)
+// TestControlGroups needs a host that delegates: all of it shares one box, since
+// the guest takes its time to make one.
+func TestControlGroups(t *testing.T) {
+	needControllers(t)
+	b := newBox(t, keeps, withEnv(fmt.Sprintf("XDG_RUNTIME_DIR=/run/user/%d", run.plain.UID)))
+	for _, part := range []struct {
+		name string
+		test func(*testing.T, *box)
+	}{
+		{"limits", limitFiles},
+		{"as podman and crun", asOthersSetThem},
+		{"out of memory", outOfMemory},
+		{"pids", pidsLimit},
+		{"half a processor", halfAProcessor},
+		{"freeze", freezes},
+		{"update", updates},
+		{"SIGKILL", cgroupsAfterSIGKILL},
+	} {
+		t.Run(part.name, func(t *testing.T) {
+			b := b.in(t)
+			part.test(t, b)
+			b.clear()
+		})
+	}
 }
 
 // fileText is what is in a file, without the last newline; "" if it cannot be read.
@@ -55,9 +74,7 @@ func (b *box) cgroupOf(name string) string {
 }
 
 // Each flag gives the kernel's files their values, on both rungs.
-func TestLimits(t *testing.T) {
-	needControllers(t)
-	b := managed(t, keeps)
+func limitFiles(t *testing.T, b *box) {
 	all := "-m 64m --memory-reservation 32m --cpus 0.5 --cpu-shares 512 --cpuset-cpus 0 --cpuset-mems 0 --pids-limit 64 " +
 		"--blkio-weight 300 --device-read-bps /dev/vda:1m --device-write-iops /dev/vda:100 --cgroup-conf memory.high=60000000"
 	want := map[string]string{
@@ -98,10 +115,8 @@ func (b *box) gone(dir string) {
 }
 
 // A container dies whole when it is out of memory, and is said to have.
-func TestOutOfMemory(t *testing.T) {
-	needControllers(t)
-	b := managed(t, keeps)
-	hog := "sleep 1000 & x=a; while :; do x=$x$x; done"
+func outOfMemory(t *testing.T, b *box) {
+	const hog = "sleep 1000 & x=a; while :; do x=$x$x; done"
 	for _, manager := range []string{cgroupv2.Systemd, cgroupv2.Cgroupfs} {
 		got := b.rbox("run", "--name", manager, "--cgroup-manager", manager, "-m", "16m", "alpine", "sh", "-c", hog)
 		if got.status != 137 {
@@ -119,9 +134,8 @@ func TestOutOfMemory(t *testing.T) {
 	}
 }
 
-func TestPidsLimit(t *testing.T) {
-	needControllers(t)
-	b := managed(t, keeps)
+// A fork bomb comes to its limit, and dies at once.
+func pidsLimit(t *testing.T, b *box) {
 	b.must("run", "-d", "--pids-limit", "32", "--name", "box", "alpine", "sh", "-c", "f() { f | f & }; f; while :; do :; done")
 	dir := b.cgroupOf("box")
 	if !eventually(20*time.Second, func() bool {
@@ -134,9 +148,8 @@ func TestPidsLimit(t *testing.T) {
 	b.gone(dir)
 }
 
-func TestFreeze(t *testing.T) {
-	needControllers(t)
-	b := managed(t, keeps)
+// A container that is paused uses no processor, and starts nothing.
+func freezes(t *testing.T, b *box) {
 	b.must("run", "-d", "--name", "box", "alpine", "sh", "-c", "while :; do date +%N >/tick; sleep 0.01; done")
 	file := "/proc/" + b.must("inspect", "-f", "{{.State.Pid}}", "box") + "/stat"
 	used := func() string {
@@ -201,9 +214,8 @@ func TestLimitsThatCannotBe(t *testing.T) {
 	want{stdout: "ok\n"}.check(t, b.rbox("run", "--rm", "--cgroups", "no-conmon", "alpine", "echo", "ok"))
 }
 
-func TestUpdate(t *testing.T) {
-	needControllers(t)
-	b := managed(t, keeps)
+// New limits hold at once, and after a restart; stats shows them.
+func updates(t *testing.T, b *box) {
 	b.must(words("run -d --name box -m 64m --restart on-failure alpine sleep 1000")...)
 	dir := b.cgroupOf("box")
 	read := func(file string) string { return fileText(filepath.Join(dir, file)) }
@@ -229,15 +241,13 @@ func TestUpdate(t *testing.T) {
 	if pids, memory := read("pids.max"), read("memory.max"); pids != "60" || memory != "134217728" {
 		t.Errorf("after a restart: pids.max %s, memory.max %s", pids, memory)
 	}
-	want{match: `(?m)^CONTAINER ID +NAME +CPU % .*\n[0-9a-f]{12} +box +[0-9.]+% +[0-9.]+[KM]iB / 128MiB +[0-9.]+% +0B / 0B +[0-9.]+.?B / [0-9.]+.?B +1$`}.
+	want{match: `(?m)^CONTAINER ID +NAME +CPU % .*\n[0-9a-f]{12} +box +[0-9.]+% +[0-9.]+[KM]iB / 128MiB +[0-9.]+% +[0-9.]+k?B / [0-9.]+k?B +[0-9.]+.?B / [0-9.]+.?B +1$`}.
 		check(t, b.rbox("stats", "--no-stream"))
 	want{stdout: "box 1\n"}.check(t, b.rbox("stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}}", "box"))
 }
 
 // A processor hog gets half of one, however long it runs.
-func TestHalfAProcessor(t *testing.T) {
-	needControllers(t)
-	b := managed(t, keeps)
+func halfAProcessor(t *testing.T, b *box) {
 	b.must("run", "-d", "--name", "hog", "--cpus", "0.5", "alpine", "sh", "-c", "while :; do :; done")
 	dir := b.cgroupOf("hog")
 	used := func() time.Duration {
@@ -259,9 +269,7 @@ func TestHalfAProcessor(t *testing.T) {
 }
 
 // Whatever is killed, no cgroup stays behind.
-func TestCgroupsAfterSIGKILL(t *testing.T) {
-	needControllers(t)
-	b := managed(t, keeps)
+func cgroupsAfterSIGKILL(t *testing.T, b *box) {
 	for _, manager := range []string{cgroupv2.Systemd, cgroupv2.Cgroupfs} {
 		for _, victim := range []string{"Pid", "monitor"} {
 			name := manager + victim
@@ -283,14 +291,7 @@ func TestCgroupsAfterSIGKILL(t *testing.T) {
 }
 
 // crun and podman give the same limits the same files.
-func TestLimitsAsOthersSetThem(t *testing.T) {
-	needControllers(t)
-	for _, program := range []string{"podman", "crun"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skip(err)
-		}
-	}
-	b := managed(t, keeps)
+func asOthersSetThem(t *testing.T, b *box) {
 	const flags = "-m 64m --memory-reservation 32m --cpu-shares 512 --cpu-quota 50000 --cpuset-cpus 0 --pids-limit 64 --blkio-weight 300 --device-read-bps /dev/vda:1mb"
 	b.must(words("run -d --name box " + flags + " alpine sleep 1000")...)
 	ours := b.cgroupOf("box")
@@ -323,4 +324,28 @@ func TestLimitsAsOthersSetThem(t *testing.T) {
 			t.Errorf("%s: %q (%v), and by podman with crun %q (%v)", file, a, errA, b, errB)
 		}
 	}
+}
+
+// On a terminal stats draws its table in place; keys change the order and end it.
+// What no cgroup counts is "--".
+func TestStatsOnATerminal(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, keeps)
+	b.must("run", "-d", "--cgroups", "disabled", "--name", "box", "alpine", "sleep", "1000")
+	want{match: `box +-- +-- / -- +-- +[0-9.]+k?B / [0-9.]+k?B +-- +--\n`}.check(t, b.rbox("stats", "--no-stream"))
+	want{match: `^\{.*"Name":"box".*\}\n$`}.check(t, b.rbox("stats", "--no-stream", "--format", "json"))
+	term := newTerminal(b)
+	before := term.modes()
+	p := b.start(call{args: []string{"stats"}, tty: term})
+	term.see("by name")
+	term.write("s")
+	term.see("by CPU")
+	term.write("q")
+	if got := p.wait(); got.status != 0 || term.modes() != before {
+		t.Errorf("it ended with %d, the terminal as before: %v", got.status, term.modes() == before)
+	}
+	if text := term.out.String(); strings.Contains(text, "\x1b[2J") {
+		t.Errorf("it clears the screen, which flickers: %q", text)
+	}
+	want{status: 125, stderr: "no such container: nosuch"}.check(t, b.rbox("stats", "nosuch"))
 }

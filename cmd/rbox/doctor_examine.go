@@ -271,8 +271,12 @@ func (l ladder) climb(inside map[string]*Fault) Need {
 	return n
 }
 
-// limitControllers are the controllers that limits would use.
-var limitControllers = []string{"cpu", "memory", "pids"}
+// limitControllers are those of the limits that people use, allControllers of
+// all that there are.
+var (
+	limitControllers = []string{"cpu", "memory", "pids"}
+	allControllers   = []string{"cpu", "cpuset", "io", "memory", "pids"}
+)
 
 // cgroups tells how containers can be limited. They run without.
 func (p *patient) cgroups() Need {
@@ -283,6 +287,10 @@ func (p *patient) cgroups() Need {
 	if c.manager != "" {
 		missing := without(limitControllers, c.managed)
 		if len(missing) == 0 {
+			n.Rung += " with " + strings.Join(c.managed, ", ")
+			if lacks := without(allControllers, c.managed); len(lacks) > 0 {
+				n.Rung += ", without " + strings.Join(lacks, ", ")
+			}
 			return n
 		}
 		why = "systemd --user has no " + strings.Join(missing, ", ")
@@ -300,6 +308,7 @@ func (p *patient) cgroups() Need {
 			why += ": cgroup version 1 holds them"
 		}
 	default:
+		n.Rung += " " + c.own.Dir + " with " + strings.Join(c.own.Controllers, ", ")
 		return n
 	}
 	n.Skipped = append(n.Skipped, Fault{Rung: subtree, Why: why})

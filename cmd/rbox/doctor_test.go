@@ -175,7 +175,7 @@ func TestExamine(t *testing.T) {
 					return cgroups{own: cgroupv2.Report{Mode: cgroupv2.Unified, Dir: "/sys/fs/cgroup/kim", Controllers: []string{"cpu", "memory", "pids"}}}
 				}
 			},
-			want: map[string]string{"cgroup": "lower writable subtree"},
+			want: map[string]string{"cgroup": "lower writable subtree /sys/fs/cgroup/kim with cpu, memory, pids"},
 		},
 		"systemd without controllers, nothing of ours": {
 			change: func(p *patient) {

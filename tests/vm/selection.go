@@ -8,12 +8,18 @@ type suite struct {
 	run string // only tests that match this
 }
 
-// selection is what runs in the guest, or of the end-to-end tests those that match only.
+// selection is what runs in the guest: the packages that meet the kernel, and
+// some end-to-end tests, or of those alone the ones that match only.
 func selection(only string) []suite {
-	if only == "" {
+	all := only == ""
+	if all {
 		only = "^(" + strings.Join(selected, "|") + ")$"
 	}
-	return []suite{{pkg: "tests", run: only}}
+	end := suite{pkg: "tests", run: only}
+	if all {
+		return []suite{{pkg: "cgroupv2", run: "."}, {pkg: "userns", run: "."}, {pkg: "rootfs", run: "."}, end}
+	}
+	return []suite{end}
 }
 
 // selected are the end-to-end tests that run in the guest: what needs delegated
@@ -27,8 +33,7 @@ func selection(only string) []suite {
 //   - what only reads or writes rbox's own files: names, logs, formats, help
 var selected = []string{
 	// Control groups.
-	"TestLimits", "TestOutOfMemory", "TestPidsLimit", "TestFreeze", "TestUpdate", "TestHalfAProcessor",
-	"TestCgroupsAfterSIGKILL", "TestLimitsAsOthersSetThem",
+	"TestControlGroups", "TestLimitsThatCannotBe",
 	// Namespaces and what is in them.
 	"TestNamespacesAreNew", "TestTimeOffsets", "TestProc", "TestExecutableOfTheMonitor", "TestDescriptorsOfTheMonitor",
 	// Ids.
