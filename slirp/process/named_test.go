@@ -1,6 +1,7 @@
 package process
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"rbox/slirp"
@@ -266,6 +268,109 @@ func TestNetworksAreIsolated(t *testing.T) {
 	one.echo("10.89.1.2:80")
 	if _, err := two.reach(net.JoinHostPort(one.ip().String(), "80")); err == nil {
 		t.Error("a container of another network is reached")
+	}
+}
+
+// Two networks with the same subnet and addresses know nothing of each other: what one
+// sends, to one or to all, the other does not hear.
+func TestNetworksOfOneSubnetAreIsolated(t *testing.T) {
+	if !nstest.Enter(t, nstest.Network) {
+		return
+	}
+	b := newBench(t)
+	one, near, far := b.place(), b.place(), b.place()
+	one.mustJoin(plan("a", 1), "one")
+	near.mustJoin(plan("a", 1), "near")
+	far.mustJoin(plan("b", 1), "far")
+	sniff := func(p *place) (heard func() bool) {
+		var fd int
+		p.do(func() {
+			fd, _ = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, int(networkOrder(unix.ETH_P_ALL)))
+		})
+		b.Cleanup(func() { unix.Close(fd) })
+		return func() bool {
+			frame := make([]byte, 2000)
+			for {
+				n, _, err := unix.Recvfrom(fd, frame, 0)
+				if err != nil {
+					return false
+				}
+				if bytes.Contains(frame[:n], []byte("for all to hear")) {
+					return true
+				}
+			}
+		}
+	}
+	nearby, elsewhere := sniff(near), sniff(far)
+	one.do(func() {
+		for _, to := range []string{"10.89.1.255:9", "255.255.255.255:9"} {
+			c, err := net.Dial("udp", to)
+			if err == nil {
+				_, err = io.WriteString(c, "for all to hear")
+				c.Close()
+			}
+			if err != nil {
+				b.Error(err)
+			}
+		}
+	})
+	for begun := time.Now(); !nearby(); time.Sleep(time.Millisecond) {
+		if time.Since(begun) > 5*time.Second {
+			t.Fatal("the network's own containers do not hear it")
+		}
+	}
+	if elsewhere() {
+		t.Error("another network hears it")
+	}
+}
+
+// networkOrder is htons(3).
+func networkOrder(n uint16) uint16 { return n<<8 | n>>8 }
+
+// A published port leads to its container, who sees the client's own address; after the
+// container has left, to nobody.
+func TestPublishedPortOfANamedNetwork(t *testing.T) {
+	if !nstest.Enter(t, nstest.Network) {
+		return
+	}
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := netip.MustParseAddr("192.0.2.9")
+	for _, err := range []error{
+		netlink.LinkSetUp(lo),
+		netlink.AddrAdd(lo, &netlink.Addr{IPNet: &net.IPNet{IP: host.AsSlice(), Mask: net.CIDRMask(32, 32)}}),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := newBench(t)
+	other, one := b.place(), b.place()
+	other.mustJoin(plan("net", 1), "other")
+	call := slirp.Call{Request: slirp.Request{Plan: plan("net", 1), Endpoint: slirp.Endpoint{
+		Names: []string{"one"}, Ports: []slirp.Port{{HostIP: host, ContainerPort: 80, Protocol: "tcp"}},
+	}}}
+	if err := one.join(call); err != nil {
+		t.Fatal(err)
+	}
+	one.echo("10.89.1.3:80")
+	at := netip.AddrPortFrom(host, one.reply.Ready.Ports[0].HostPort).String()
+	client := net.Dialer{LocalAddr: &net.TCPAddr{IP: host.AsSlice()}, Timeout: 5 * time.Second}
+	c, err := client.Dial("tcp", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	told, err := io.ReadAll(c)
+	if err != nil || !strings.HasPrefix(string(told), host.String()+":") {
+		t.Errorf("the container sees %q (%v), not %s", told, err, host)
+	}
+	one.leave()
+	if c, err := client.Dial("tcp", at); err == nil {
+		c.Close()
+		t.Error("the port of a container that has left is open")
 	}
 }
 
