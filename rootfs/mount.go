@@ -181,6 +181,25 @@ func (e *TooManyLayersError) Error() string {
 // Hint names the rung that can.
 func (e *TooManyLayersError) Hint() string { return "export RBOX_STORAGE_DRIVER=copy" }
 
+// MountOverlayToRead mounts lowers, lowest first, on target, read-only. Where
+// overlayfs does not stack so many, because a writable layer comes on top of as
+// many as there can be, the lowest are an overlay of their own below the others.
+func MountOverlayToRead(target string, lowers []string) error {
+	if len(lowers) <= maxLowers {
+		return MountOverlay(target, lowers, "", "")
+	}
+	n := len(lowers) - maxLowers + 1
+	if err := MountOverlay(target, lowers[:n], "", ""); err != nil {
+		return err
+	}
+	base, err := os.OpenFile(target, unix.O_PATH, 0)
+	if err != nil {
+		return err
+	}
+	defer base.Close() // the mount that it is open for stays busy
+	return MountOverlay(target, append([]string{fdPath(int(base.Fd()))}, lowers[n:]...), "", "")
+}
+
 func overlay(target, opts string) error {
 	if err := unix.Mount("overlay", target, "overlay", 0, opts); err != nil {
 		return fmt.Errorf("overlay: %w", err)

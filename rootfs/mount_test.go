@@ -226,6 +226,7 @@ func TestMountOverlay(t *testing.T) {
 		"read-only":              {[]string{"a", "b"}, "-"},
 		"beyond a page":          {many(200), "upper"},
 		"as many as there can":   {many(500), "upper"},
+		"one more, to read":      {many(501), "-"},
 		"beyond a page, colons":  {append(many(200), "z:,\\"), "up:,\\per"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -240,7 +241,13 @@ func TestMountOverlay(t *testing.T) {
 				t.Cleanup(func() { os.Chmod(work+"/work", 0o700) })
 			}
 			before, _ := os.Getwd()
-			if err := MountOverlay(target, lowers, upper, work); err != nil {
+			err := error(nil)
+			if upper == "" {
+				err = MountOverlayToRead(target, lowers)
+			} else {
+				err = MountOverlay(target, lowers, upper, work)
+			}
+			if err != nil {
 				t.Fatal(err)
 			}
 			defer func() {
@@ -258,7 +265,7 @@ func TestMountOverlay(t *testing.T) {
 			if entries, err := os.ReadDir(target); err != nil || len(entries) != len(lowers)+1 {
 				t.Errorf("%d entries, %v; want %d", len(entries), err, len(lowers)+1)
 			}
-			err := writable(target + "/new")
+			err = writable(target + "/new")
 			if upper == "" {
 				if !errors.Is(err, unix.EROFS) {
 					t.Errorf("write without an upper directory: %v", err)

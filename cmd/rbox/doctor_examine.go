@@ -392,7 +392,8 @@ func (p *patient) lingering() Need {
 		n.Rung = "units of yours start at boot and run on after logout"
 	default:
 		why := "systemd starts no unit of yours at boot; at your last logout it ends them and, with KillUserProcesses=yes, all containers"
-		n.State, n.Skipped = Lost, []Fault{{"after logout", why, []Cure{p.linger()}}}
+		stay := Cure{Do: "systemd-run --user --scope rbox run -d IMAGE, for a container that KillUserProcesses=yes is not to end"}
+		n.State, n.Skipped = Lost, []Fault{{"after logout", why, []Cure{stay, p.linger()}}}
 	}
 	return n
 }

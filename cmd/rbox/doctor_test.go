@@ -237,6 +237,17 @@ func TestExamine(t *testing.T) {
 	}
 }
 
+// Who does not linger learns how a container outlives a logout.
+func TestLingeringCures(t *testing.T) {
+	p := healthy(t)
+	p.exists = func(name string) bool { return name == "/run/systemd/system" }
+	n := p.lingering()
+	if len(n.Skipped) != 1 || len(n.Skipped[0].Cures) != 2 ||
+		!strings.HasPrefix(n.Skipped[0].Cures[0].Do, "systemd-run --user --scope rbox run -d ") || n.Skipped[0].Cures[1].Do != "loginctl enable-linger kim" {
+		t.Errorf("%+v", n)
+	}
+}
+
 func TestCuresOf(t *testing.T) {
 	const exe = "/home/kim/bin/rbox"
 	for name, tc := range map[string]struct {

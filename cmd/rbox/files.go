@@ -220,6 +220,9 @@ func (s *filesServer) mount() error {
 	}
 	switch r.Driver {
 	case string(rootfs.Overlay):
+		if !write {
+			return rootfs.MountOverlayToRead(s.Scratch, lowers)
+		}
 		return rootfs.MountOverlay(s.Scratch, lowers, upper, work)
 	case string(rootfs.Fuse):
 		fuse, err := rootfs.MountFuse(s.Scratch, lowers, upper, work)
