@@ -373,3 +373,31 @@ func TestNetworkDriverFromEnvironment(t *testing.T) {
 	got := b.do(call{args: []string{"run", "--rm", "--network", "private", "alpine", "true"}, env: []string{"RBOX_NETWORK_DRIVER=vde"}})
 	want{status: 125, stderr: `no network driver "vde"\n.*hint: .*embedded`}.check(t, got)
 }
+
+// Where there is no way into a network namespace, a container that asked for
+// nothing else shares the host's network, and one warning says so.
+func TestHostIsTheLastRung(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, keeps)
+	b.must("run", "-d", "--network", "host", "alpine", "sleep", "1000") // holds the outer namespace, and the limit on it
+	b.must("unshare", "sh", "-c", "echo 1 >/proc/sys/user/max_net_namespaces")
+	port := hostServer(t, "127.0.0.1")
+	for _, tc := range []struct {
+		args []string
+		want want
+	}{
+		{
+			[]string{"alpine", "wget", "-T5", "-qO-", "http://127.0.0.1:" + port + "/hello"},
+			want{stdout: "hello\n", stderr: `(?s)^rbox: the container shares this host's network[^\n]*/dev/net/tun[^\n]*\n$`},
+		},
+		{[]string{"--network", "private", "alpine", "true"}, want{status: 125, stderr: `no link into the container.*\n.*hint: .*--network host`}},
+		{[]string{"-p", "80", "alpine", "true"}, want{status: 125, stderr: `no link into the container`}},
+	} {
+		var got result
+		eventually(10*time.Second, func() bool { // until the network namespace of the one before has been cleaned up
+			got = b.withoutTun(append([]string{"run", "--rm"}, tc.args...)...)
+			return !strings.Contains(got.stderr, "max_user_namespaces")
+		})
+		tc.want.check(t, got)
+	}
+}
