@@ -164,26 +164,27 @@ type hostReader struct {
 // Len implements tcpip.Payloader: how much can be read now. Netstack then allocates
 // that much, and asks for all of it.
 func (r *hostReader) Len() int {
-	n, err := unix.IoctlGetInt(r.fd, unix.SIOCINQ)
-	if err != nil {
-		r.err = err
+	var n int32
+	_, _, errno := unix.RawSyscall(unix.SYS_IOCTL, uintptr(r.fd), unix.SIOCINQ, uintptr(unsafe.Pointer(&n)))
+	if errno != 0 {
+		r.err = errno
 		return 0
 	}
 	if n == 0 {
 		r.peek()
 	}
-	return min(n, maxSegment)
+	return min(int(n), maxSegment)
 }
 
 // peek finds out what a socket without data is: waiting, ended or broken.
 func (r *hostReader) peek() {
 	var one [1]byte
-	n, _, err := unix.Recvfrom(r.fd, one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(r.fd), uintptr(unsafe.Pointer(&one)), 1, unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
 	switch {
-	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+	case errno == unix.EAGAIN, errno == unix.EINTR:
 		r.empty = true
-	case err != nil:
-		r.err = err
+	case errno != 0:
+		r.err = errno
 	case n == 0:
 		r.ended = true
 	}
