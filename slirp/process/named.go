@@ -419,6 +419,8 @@ func (n *network) detach(m *member) {
 	m.unname()
 	n.gateway.unpublish(m.endpoint.Ports)
 	n.bridge.Leave(m.port)
+	n.gateway.stack.Forget(m.endpoint.IP)
+	n.gateway.stack.Forget(m.endpoint.IP6)
 	n.looking.Lock()
 	defer n.looking.Unlock()
 	delete(n.byAddr, m.endpoint.IP)
