@@ -223,7 +223,7 @@ func (l *link) accepts(eth header.Ethernet, packet []byte) bool {
 // isNeighbor reports whether an IPv6 packet is a message of neighbor discovery (RFC 4861).
 func isNeighbor(packet []byte) bool {
 	ip := header.IPv6(packet)
-	if ip.TransportProtocol() != header.ICMPv6ProtocolNumber || len(packet) <= header.IPv6MinimumSize {
+	if tcpip.TransportProtocolNumber(ip.NextHeader()) != header.ICMPv6ProtocolNumber || len(packet) <= header.IPv6MinimumSize {
 		return false
 	}
 	kind := header.ICMPv6(packet[header.IPv6MinimumSize:])[0]
