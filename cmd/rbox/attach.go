@@ -2,12 +2,22 @@ package main
 
 import "rbox/userns/container"
 
+// detachFlags are those of what connects a terminal.
+type detachFlags struct {
+	DetachKeys string `help:"Keys that leave a program with a terminal to itself." default:"ctrl-p,ctrl-q" placeholder:"KEYS"`
+}
+
+// attachFlags are those of what connects to a container's own program.
+type attachFlags struct {
+	detachFlags
+	SigProxy bool `help:"Hand signals on to the program (--sig-proxy=false: keep them)." default:"true" negatable:""`
+}
+
 // AttachCmd connects to a running container.
 type AttachCmd struct {
-	NoStdin    bool   `help:"Do not connect stdin."`
-	DetachKeys string `help:"Keys that leave a container with a terminal to itself." default:"ctrl-p,ctrl-q" placeholder:"KEYS"`
-	SigProxy   bool   `help:"Hand signals on to the program (--sig-proxy=false: keep them)." default:"true" negatable:""`
-	ID         string `arg:"" name:"CONTAINER" help:"Name or id."`
+	NoStdin bool `help:"Do not connect stdin."`
+	attachFlags
+	ID string `arg:"" name:"CONTAINER" help:"Name or id."`
 }
 
 // Run ends with the container's exit status.

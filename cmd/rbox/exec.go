@@ -11,8 +11,8 @@ import (
 
 // ExecCmd runs a further program in a running container.
 type ExecCmd struct {
-	Detach      bool     `short:"d" help:"Let the program run in the background."`
-	DetachKeys  string   `help:"Keys that leave a program with a terminal to itself." default:"ctrl-p,ctrl-q" placeholder:"KEYS"`
+	Detach bool `short:"d" help:"Let the program run in the background."`
+	detachFlags
 	Env         []string `short:"e" sep:"none" help:"Set an environment variable; without =VALUE, take it from here." placeholder:"NAME[=VALUE]"`
 	EnvFile     []string `sep:"none" help:"Read environment variables from a file." placeholder:"FILE"`
 	Interactive bool     `short:"i" help:"Connect stdin."`

@@ -256,7 +256,7 @@ func creator(args []string) (*RunCmd, error) {
 	case *RunCmd:
 		run = cmd
 	case *CreateCmd:
-		run = &RunCmd{DetachKeys: defaultKeys, SigProxy: true, createFlags: cmd.createFlags, Words: cmd.Words}
+		run = &RunCmd{attachFlags: attachFlags{detachFlags{defaultKeys}, true}, createFlags: cmd.createFlags, Words: cmd.Words}
 	default:
 		return nil, fmt.Errorf("%s made it", args[0])
 	}

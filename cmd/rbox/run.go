@@ -20,9 +20,8 @@ import (
 
 // RunCmd is `rbox run`: its flags are Docker's and Podman's.
 type RunCmd struct {
-	Detach     bool   `group:"Container" short:"d" help:"Run the container in the background and print its id."`
-	DetachKeys string `group:"Container" help:"Keys that leave a container with a terminal to itself." default:"ctrl-p,ctrl-q" placeholder:"KEYS"`
-	SigProxy   bool   `group:"Container" help:"Hand signals on to the program (--sig-proxy=false: keep them)." default:"true" negatable:""`
+	Detach      bool `group:"Container" short:"d" help:"Run the container in the background and print its id."`
+	attachFlags `group:"Container"`
 	createFlags
 	Words []string `arg:"" passthrough:"partial" name:"IMAGE [COMMAND [ARG...]]" help:"The image, and the command to run in place of its own. The image \"host\" is this machine's own files."`
 

@@ -13,12 +13,11 @@ import (
 
 // StartCmd starts containers that were created, or have ended.
 type StartCmd struct {
-	Attach      bool     `short:"a" help:"Show what the program writes, hand signals on to it, and end with its exit status."`
-	Interactive bool     `short:"i" help:"Connect stdin; implies --attach."`
-	DetachKeys  string   `help:"Keys that leave a container with a terminal to itself." default:"ctrl-p,ctrl-q" placeholder:"KEYS"`
-	SigProxy    bool     `help:"With --attach, hand signals on (--sig-proxy=false: keep them)." default:"true" negatable:""`
-	Restart     string   `help:"This time, start it again by this policy in place of its own." placeholder:"POLICY"`
-	IDs         []string `arg:"" name:"CONTAINER" help:"Names or ids."`
+	Attach      bool `short:"a" help:"Show what the program writes, hand signals on to it, and end with its exit status."`
+	Interactive bool `short:"i" help:"Connect stdin; implies --attach."`
+	attachFlags
+	Restart string   `help:"This time, start it again by this policy in place of its own." placeholder:"POLICY"`
+	IDs     []string `arg:"" name:"CONTAINER" help:"Names or ids."`
 }
 
 // Run starts each, and prints what it was called by; those that run already are no failure.
@@ -56,7 +55,7 @@ func (c *StartCmd) start(app *App, home *container.Home, id, name string) error 
 	case errors.As(err, new(*container.RunningError)) && !c.Attach:
 		err = nil
 	case errors.As(err, new(*container.RunningError)):
-		return (&AttachCmd{NoStdin: !c.Interactive, DetachKeys: c.DetachKeys, SigProxy: c.SigProxy, ID: name}).Run(app)
+		return (&AttachCmd{NoStdin: !c.Interactive, attachFlags: c.attachFlags, ID: name}).Run(app)
 	case errors.Is(err, container.ErrDetached):
 		return nil
 	}
