@@ -7,11 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A bus is a connection to the user's systemd on its private socket, where it
@@ -19,7 +20,7 @@ import (
 // one call in its life: a library for that would cost it more, at each start,
 // than this.
 type bus struct {
-	conn   net.Conn
+	conn   *os.File
 	r      *bufio.Reader
 	serial uint32
 }
@@ -33,7 +34,7 @@ const (
 
 // dialManager connects to the systemd of the user uid at the socket path.
 func dialManager(path string, uid int, patience time.Duration) (*bus, error) {
-	conn, err := net.Dial("unix", path)
+	conn, err := dialUnix(path)
 	if err != nil {
 		return nil, fmt.Errorf("the user's systemd: %w", err)
 	}
@@ -44,6 +45,21 @@ func dialManager(path string, uid int, patience time.Duration) (*bus, error) {
 		return nil, fmt.Errorf("the user's systemd, %s: %w", path, err)
 	}
 	return b, nil
+}
+
+// dialUnix connects to the socket path. Package net would be initialized at
+// each start of a container.
+func dialUnix(path string) (*os.File, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		unix.Close(fd)
+		return nil, &os.PathError{Op: "connect", Path: path, Err: err}
+	}
+	unix.SetNonblock(fd, true) // so that deadlines hold
+	return os.NewFile(uintptr(fd), path), nil
 }
 
 func (b *bus) close() { b.conn.Close() }

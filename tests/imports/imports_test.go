@@ -7,6 +7,7 @@ import (
 	"io"
 	"os/exec"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -107,4 +108,20 @@ func listPackages(t *testing.T) map[string][]string {
 		t.Fatal("go list names no package")
 	}
 	return all
+}
+
+// TestStartsWithoutNet holds what each start of a container runs, the front and
+// the stage executable, to packages that cost no time to initialize.
+func TestStartsWithoutNet(t *testing.T) {
+	for _, args := range [][]string{{"-tags", "front", "rbox/cmd/rbox"}, {"rbox/cmd/stage"}} {
+		out, err := exec.Command("go", append([]string{"list", "-deps"}, args...)...).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, heavy := range []string{"net", "regexp", "text/template", "github.com/alecthomas/kong"} {
+			if slices.Contains(strings.Fields(string(out)), heavy) {
+				t.Errorf("%v depends on %s", args, heavy)
+			}
+		}
+	}
 }
