@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -48,6 +49,7 @@ func TestControlGroups(t *testing.T) {
 		{"freeze", freezes},
 		{"update", updates},
 		{"SIGKILL", cgroupsAfterSIGKILL},
+		{"not delegated", notDelegated}, // after "limits", which has left our cgroup to its children
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			b := b.in(t)
@@ -266,6 +268,28 @@ func halfAProcessor(t *testing.T, b *box) {
 	if share < 0.475 || share > 0.525 {
 		t.Errorf("it got %.3f of a processor", share)
 	}
+}
+
+// A controller that is missing is named, with what an administrator does about
+// it; the processors can be had without.
+func notDelegated(t *testing.T, b *box) {
+	_, own, _ := strings.Cut(fileText("/proc/self/cgroup"), "0::")
+	own = strings.TrimSuffix(own, "/rbox.callers")
+	part := "/sys/fs/cgroup" + own + "/part"
+	inner := filepath.Join(part, "inner")
+	defer os.Remove(part)
+	defer os.Remove(inner)
+	if err := errors.Join(os.Mkdir(part, 0o755), os.WriteFile(part+"/cgroup.subtree_control", []byte("+memory"), 0), os.Mkdir(inner, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	in := "run --rm --cgroup-manager cgroupfs --cgroup-parent " + own + "/part/inner "
+	b.steps([]step{
+		{in + `--pids-limit 5 alpine true`, want{status: 125, stderr: `the controller pids is not delegated to .*/part/inner\nrbox: hint: as root: .*delegate.conf`}},
+		{in + `--cpuset-cpus 0 --cpuset-mems 0 alpine true`, want{status: 125, stderr: `the controller cpuset is not delegated`}},
+		{in + `--cpuset-cpus 0 alpine grep Cpus_allowed_list /proc/self/status`, want{match: `:\s0\n`, stderr: `binds the program's threads only`}},
+		{in + `-m 64m alpine cat /sys/fs/cgroup/memory.max`, want{stdout: "67108864\n"}},
+		{in + `alpine cat /proc/self/cgroup`, want{stdout: "0::/\n"}},
+	})
 }
 
 // Whatever is killed, no cgroup stays behind.
