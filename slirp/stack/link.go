@@ -23,9 +23,11 @@ const (
 	frameFront = virtioSize + header.EthernetMinimumSize // what comes before an IP packet
 
 	// maxSegment is the most payload of one TCP segment: with the largest headers that
-	// netstack makes (IPv4, or IPv6 without extensions; TCP with timestamps) still an IPv4
-	// packet of at most 65535 bytes, and one buffer of netstack's pool (64 KiB).
-	maxSegment = 65535 - header.IPv4MinimumSize - header.TCPHeaderMaximumSize
+	// netstack makes (IPv6 without extensions; TCP with its options) still a frame below
+	// gso_max_size, 64 KiB. A larger one the kernel would cut before it gives it to a veth,
+	// and for a packet socket that skips the queue it drops it (net/core/dev.c,
+	// __dev_direct_xmit).
+	maxSegment = 65535 - header.EthernetMinimumSize - header.IPv6MinimumSize - header.TCPHeaderMaximumSize
 
 	// smallFrame is up to which size a packet is copied out of the buffer it was read
 	// into: cheaper than a fresh buffer of 64 KiB, which netstack clears, and small
