@@ -78,7 +78,7 @@ func Make(netns int, kind string, c Config) (*Link, error) {
 			continue
 		}
 		fd, err := r.make(netns, c)
-		if err != nil && removeLeft(netns, c.Name) {
+		if err != nil && free(netns, c.Name) {
 			fd, err = r.make(netns, c)
 		}
 		if err != nil {
@@ -98,9 +98,9 @@ func Make(netns int, kind string, c Config) (*Link, error) {
 	return nil, missing
 }
 
-// removeLeft removes an interface of the name that a network process has left
-// which was killed: a veth pair outlives that for a moment.
-func removeLeft(netns int, name string) (removed bool) {
+// free removes an interface of the name that a network process has left which was
+// killed: a veth pair outlives that for a moment, and may go meanwhile.
+func free(netns int, name string) bool {
 	err := in(netns, func() error {
 		h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 		if err != nil {
@@ -113,7 +113,8 @@ func removeLeft(netns int, name string) (removed bool) {
 		}
 		return h.LinkDel(dev)
 	})
-	return err == nil
+	var gone netlink.LinkNotFoundError
+	return err == nil || errors.As(err, &gone) || errors.Is(err, unix.ENODEV)
 }
 
 // Configure configures the interface that another program has made in netns and serves.
