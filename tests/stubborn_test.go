@@ -172,8 +172,11 @@ func TestWaitWithoutAMonitor(t *testing.T) {
 	b := newBox(t, keeps)
 	b.background("box", sleeper)
 	monitor := b.monitor("box")
-	control, _ := filepath.Glob(filepath.Join(b.root, "containers/*/kept/*/control"))
-	if len(control) != 1 {
+	var control []string
+	if !eventually(10*time.Second, func() bool {
+		control, _ = filepath.Glob(filepath.Join(b.root, "containers/*/kept/*/control"))
+		return len(control) == 1
+	}) {
 		t.Fatal(control)
 	}
 	if err := os.Remove(control[0]); err != nil {

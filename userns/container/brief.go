@@ -2,8 +2,6 @@ package container
 
 import (
 	"bytes"
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -49,26 +47,14 @@ func (h *Home) Brief(all bool) ([]*Info, error) {
 // keep theirs below dir, as Brief does, and those that are being made or removed.
 func ImageUsers(dir string) (map[string][]*Info, error) {
 	users := map[string][]*Info{}
-	hosts, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	for _, host := range hosts {
-		h := &Home{filepath.Join(dir, host.Name())}
-		ids, err := h.IDs()
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
+	return users, eachOfAll(dir, func(h *Home, id string) {
+		// Whether a container of another host runs cannot be known here: its
+		// configuration alone counts.
+		info, err := h.Inspect(id)
+		if err == nil && info.Config.ImageID != "" {
+			users[info.Config.ImageID] = append(users[info.Config.ImageID], &info)
 		}
-		for _, id := range ids {
-			// Whether a container of another host runs cannot be known here: its
-			// configuration alone counts.
-			info, err := h.Inspect(id)
-			if err == nil && info.Config.ImageID != "" {
-				users[info.Config.ImageID] = append(users[info.Config.ImageID], &info)
-			}
-		}
-	}
-	return users, nil
+	})
 }
 
 // newest orders containers as listings show them.

@@ -186,12 +186,14 @@ func (h *Home) Reopen(id string) (*Folder, Config, error) {
 	if err != nil {
 		return nil, c, err
 	}
+	begun := time.Now()
 	for {
 		err = unix.Flock(int(config.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err != unix.EWOULDBLOCK {
 			break
 		}
-		if info, err := h.Inspect(id); err != nil || info.Running {
+		info, err := h.Inspect(id)
+		if err != nil || info.Running && !(info.State.isOver() && time.Since(begun) < endingTime) {
 			config.Close()
 			if err == nil {
 				err = &RunningError{info.Name()}

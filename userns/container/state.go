@@ -26,11 +26,26 @@ func (s State) monitorLives(id string) bool {
 	return err == nil && strings.HasPrefix(string(line), monitorName+"\x00"+id+"\x00")
 }
 
-// monitorStopped tells whether a signal has stopped the monitor (proc_pid_stat(5)).
+// monitorStopped tells whether a signal has stopped the monitor.
 func (s State) monitorStopped() bool {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(s.Monitor) + "/stat")
-	_, rest, _ := strings.Cut(string(b[strings.LastIndexByte(string(b), ')')+1:]), " ")
-	return err == nil && (strings.HasPrefix(rest, "T") || strings.HasPrefix(rest, "t"))
+	c := processState(s.Monitor)
+	return c == 'T' || c == 't'
+}
+
+// isOver tells whether the process that s names has ended, which its monitor has
+// not recorded yet, or did not live to: the kernel kills the process before the
+// last thread of a killed monitor lets go of the lock.
+func (s State) isOver() bool {
+	return s.Pid != 0 && (!s.alive() || processState(s.Pid) == 'Z')
+}
+
+// processState is field 3 of /proc/PID/stat (proc_pid_stat(5)), 0 without one.
+func processState(pid int) byte {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if i := strings.LastIndexByte(string(b), ')'); err == nil && i >= 0 && i+2 < len(b) {
+		return b[i+2]
+	}
+	return 0
 }
 
 // bootID is the kernel's random name of this boot.

@@ -110,23 +110,30 @@ func VolumeUsers(dir string) (map[string][]string, error) {
 // finds in a container's folder, of all hosts that keep theirs below dir.
 func usersOf(dir string, names func(folder string) []string) (map[string][]string, error) {
 	users := map[string][]string{}
+	return users, eachOfAll(dir, func(h *Home, id string) {
+		for _, name := range names(h.folder(id)) {
+			if !slices.Contains(users[name], id) {
+				users[name] = append(users[name], id)
+			}
+		}
+	})
+}
+
+// eachOfAll calls f for the containers of all hosts that keep theirs below dir.
+func eachOfAll(dir string, f func(h *Home, id string)) error {
 	hosts, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, host := range hosts {
 		h := &Home{filepath.Join(dir, host.Name())}
 		ids, err := h.IDs()
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
+			return err
 		}
 		for _, id := range ids {
-			for _, name := range names(h.folder(id)) {
-				if !slices.Contains(users[name], id) {
-					users[name] = append(users[name], id)
-				}
-			}
+			f(h, id)
 		}
 	}
-	return users, nil
+	return nil
 }
