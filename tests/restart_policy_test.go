@@ -200,6 +200,9 @@ func TestTypedAfterARestart(t *testing.T) {
 	in := newPipe(t)
 	p := b.start(call{stdin: in.r, args: append(words("run -i --name pipe --restart on-failure:1 alpine sh -c"), "read x; echo got $x; exit 4")})
 	in.write(t, "one\n")
+	if !eventually(10*time.Second, func() bool { return b.rbox("inspect", "pipe").status == 0 }) {
+		t.Fatal("there is no container")
+	}
 	if !eventually(10*time.Second, func() bool { return b.restarts("pipe") == "1" }) {
 		t.Fatal("it is not started again")
 	}

@@ -109,7 +109,10 @@ func TestWritableLayerIsDeleted(t *testing.T) {
 	t.Parallel()
 	b := newBox(t)
 	b.must("run", "--rm", "alpine", "true") // which writes out what rbox carries
-	before := b.tree()
+	var before string
+	if !eventually(10*time.Second, func() bool { before = b.tree(); return !strings.Contains(before, "/passing/") }) {
+		t.Fatalf("the first container stays:\n%s", before)
+	}
 	want{}.check(t, b.sh("mkdir -p /a/b && chmod 0 /a && chown -R 1000 /a && dd if=/dev/zero of=/big bs=1M count=4 2>/dev/null && mknod /p p"))
 	// The last of it may be deleted when rbox has ended.
 	if !eventually(10*time.Second, func() bool { return b.tree() == before }) {
