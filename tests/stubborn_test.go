@@ -137,7 +137,7 @@ func TestStoppedMonitor(t *testing.T) {
 		args, stdout, status string
 	}{
 		"rm -f": {args: "rm -f box", stdout: "box\n"},
-		"stop":  {args: "stop -t 10 box", stdout: "box\n", status: "exited 5\n"},
+		"stop":  {args: "stop -t 40 box", stdout: "box\n", status: "exited 5\n"},
 		"kill":  {args: "kill box", stdout: "box\n", status: "exited 137\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -150,7 +150,7 @@ func TestStoppedMonitor(t *testing.T) {
 				want{status: 125, stderr: fmt.Sprintf(`^rbox: the monitor of container [0-9a-f]{12}, process %d, is stopped \(SIGSTOP\)\nrbox: hint: kill -CONT %[1]d `, monitor)}.check(t,
 					b.do(call{args: words(args), limit: 20 * time.Second}))
 			}
-			want{stdout: tc.stdout}.check(t, b.do(call{args: words(tc.args), limit: 20 * time.Second}))
+			want{stdout: tc.stdout}.check(t, b.do(call{args: words(tc.args), limit: 60 * time.Second}))
 			if tc.status != "" {
 				want{stdout: tc.status}.check(t, b.rbox("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "box"))
 				b.must("rm", "box")
