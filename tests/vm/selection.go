@@ -17,7 +17,6 @@ func selection(only string) []suite {
 	return []suite{
 		{"cgroupv2", "."},
 		{"userns", "^(TestProgram|TestChildMeetsParent|TestCommand|TestForkTellsItsPid|TestSealedFile)$"},
-		{"rootfs", "."},
 		{"tests", "^(" + strings.Join(selected, "|") + ")$"},
 	}
 }
@@ -41,9 +40,9 @@ var selected = []string{
 	// Root file systems.
 	"TestImageOf500Layers",
 	// Lives of containers.
-	"TestCreateAndStart", "TestRunDetached", "TestStop", "TestExec", "TestTerminal",
+	"TestCreateAndStart", "TestRunDetached", "TestStop", "TestExec",
 	// Faults.
-	"TestEachProcessKilled", "TestKeeperKilled",
+	"TestKeeperKilled",
 	// What rbox finds of the host.
 	"TestDoctor",
 }
