@@ -429,7 +429,7 @@ func (b *bench) idleNetwork() error {
 			continue
 		}
 		kib, owner := residentOf(p + "/status")
-		if owner != b.Who.UID {
+		if owner != b.Who.UID || kib == 0 { // a zombie has none
 			continue
 		}
 		fmt.Printf("%-44s %10.1f MiB resident\n", "a network process that has nothing to do", float64(kib)/1024)
