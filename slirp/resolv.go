@@ -1,6 +1,9 @@
 package slirp
 
-import "strings"
+import (
+	"net/netip"
+	"strings"
+)
 
 // maxServers is MAXNS of <resolv.h>: the C library reads no more.
 const maxServers = 3
@@ -19,7 +22,7 @@ func ParseResolvConf(text []byte) (r Resolver) {
 		}
 		switch words[0] {
 		case "nameserver":
-			if len(r.Servers) < maxServers {
+			if _, err := netip.ParseAddr(words[1]); err == nil && len(r.Servers) < maxServers {
 				r.Servers = append(r.Servers, words[1])
 			}
 		case "domain":

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rbox/slirp"
 )
 
 // Config is what resolv.conf(5) says.
@@ -20,62 +22,14 @@ type Config struct {
 	Options []string     // "ndots:2", "rotate"
 }
 
-// maxServers is MAXNS of <resolv.h>: the C library reads no more.
-const maxServers = 3
-
-// Parse reads the text of a resolv.conf as the C library does: keywords begin a line,
-// the last of search and domain counts, and what it does not know it passes over.
+// Parse reads the text of a resolv.conf as slirp.ParseResolvConf does.
 func Parse(text []byte) Config {
-	var c Config
-	for line := range strings.Lines(string(text)) {
-		if line[0] == '#' || line[0] == ';' || line[0] == ' ' || line[0] == '\t' {
-			continue
-		}
-		words := strings.Fields(line)
-		if len(words) < 2 {
-			continue
-		}
-		switch words[0] {
-		case "nameserver":
-			addr, err := netip.ParseAddr(words[1])
-			if err == nil && len(c.Servers) < maxServers {
-				c.Servers = append(c.Servers, addr)
-			}
-		case "domain":
-			c.Search = domains(words[1:2])
-		case "search":
-			c.Search = domains(words[1:])
-		case "options":
-			c.Options = append(c.Options, words[1:]...)
-		}
+	r := slirp.ParseResolvConf(text)
+	c := Config{Search: r.Search, Options: r.Options}
+	for _, s := range r.Servers {
+		c.Servers = append(c.Servers, netip.MustParseAddr(s)) // which it has tried
 	}
 	return c
-}
-
-// domains is words without final dots; the root, which is searched anyway, is left out.
-func domains(words []string) []string {
-	var list []string
-	for _, w := range words {
-		if w = strings.TrimSuffix(w, "."); w != "" {
-			list = append(list, w)
-		}
-	}
-	return list
-}
-
-// Text is a resolv.conf that says c.
-func (c Config) Text() []byte {
-	var b strings.Builder
-	for _, s := range c.Servers {
-		b.WriteString("nameserver " + s.String() + "\n")
-	}
-	if len(c.Search) > 0 {
-		b.WriteString("search " + strings.Join(c.Search, " ") + "\n")
-	}
-	if len(c.Options) > 0 {
-		b.WriteString("options " + strings.Join(c.Options, " ") + "\n")
-	}
-	return []byte(b.String())
 }
 
 // servers returns whom to ask. None in the file means the one of this host (resolv.conf(5)).
