@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -202,7 +203,17 @@ func TestPrivateNetworkOfLaterRuns(t *testing.T) {
 	if !strings.HasPrefix(address, "10.") {
 		t.Fatalf("the published port says %q", address)
 	}
-	b.must("exec", "box", "kill", "-9", "-1")
+	pid, err := strconv.Atoi(b.must("inspect", "--format", "{{.State.Pid}}", "box"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	syscall.Kill(pid, syscall.SIGKILL)
+	again := func() bool {
+		return b.must("inspect", "--format", "{{.RestartCount}} {{.State.Status}}", "box") == "1 running"
+	}
+	if !eventually(10*time.Second, again) {
+		t.Fatal("the policy does not start it again")
+	}
 	if got := answer(port); got != address {
 		t.Errorf("started by the policy it says %q, before %q", got, address)
 	}
