@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -27,6 +28,9 @@ func PrepareDev(path string) error {
 	if err := unix.Mount("tmpfs", path, "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC, "mode=0755,size=64k"); err != nil {
 		return &os.PathError{Op: "mount tmpfs", Path: path, Err: err}
 	}
+	if err := checkNull("/dev/null"); err != nil {
+		return err
+	}
 	for _, name := range devices {
 		if err := bindNode("/dev/"+name, path+"/"+name); err != nil {
 			return err
@@ -41,6 +45,19 @@ func PrepareDev(path string) error {
 		if err := os.Mkdir(path+"/"+name, 0o755); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// checkNull returns an error if path is not the null device: files are hidden by it.
+func checkNull(path string) error {
+	var st unix.Stat_t
+	err := unix.Lstat(path, &st)
+	if err == nil && (st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != unix.Mkdev(1, 3)) {
+		err = errors.New("it is not the character device 1:3 (null(4))")
+	}
+	if err != nil {
+		return &os.PathError{Op: "use", Path: path, Err: err}
 	}
 	return nil
 }

@@ -97,6 +97,23 @@ func (t *Tree) bind(m Mount) error {
 	return restrict(int(mounted.Fd()), m.Flags, !m.Flat)
 }
 
+// Cover hides name: a directory by the one at empty, all else by the node at null.
+func (t *Tree) Cover(name, null, empty string) error {
+	target, err := t.Open(name, unix.O_PATH, 0)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	cover := null
+	if st, err := target.Stat(); err == nil && st.IsDir() {
+		cover = empty
+	}
+	if err := unix.Mount(cover, fdPath(int(target.Fd())), "", unix.MS_BIND, ""); err != nil {
+		return &os.PathError{Op: "mask", Path: name, Err: err}
+	}
+	return nil
+}
+
 // MakeReadOnly makes the mount at path and all below it read-only.
 func MakeReadOnly(path string) error {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)

@@ -36,6 +36,8 @@ type containerDetail struct {
 	MountLabel      string
 	ProcessLabel    string
 	AppArmorProfile string
+	EffectiveCaps   []string // this and the next are Podman's
+	BoundingCaps    []string
 	ExecIDs         []string
 	HostConfig      detailHost
 	GraphDriver     detailGraph
@@ -103,6 +105,7 @@ type detailHost struct {
 	UTSMode           string
 	UsernsMode        string
 	ShmSize           int64
+	Sysctls           map[string]string `json:",omitempty"`
 	Runtime           string
 	Memory            int64
 	MemorySwap        int64
@@ -223,6 +226,7 @@ func newContainerDetail(app *App, info container.Info) *containerDetail {
 	if args := p.Process.Args; len(args) > 0 {
 		d.Path, d.Args = args[0], args[1:]
 	}
+	d.EffectiveCaps, d.BoundingCaps = capabilitiesOf(info)
 	if c.Log.Driver == "file" {
 		d.LogPath = filepath.Join(info.Dir, "log")
 	}
@@ -267,7 +271,8 @@ func newDetailHost(c container.Config) detailHost {
 		DNS: notNil(c.Options.DNS), DNSOptions: notNil(c.Options.DNSOpts), DNSSearch: notNil(c.Options.Search), ExtraHosts: c.Options.AddHost, GroupAdd: p.Process.Groups,
 		IpcMode: c.Options.Ipc, PidMode: c.Options.Pid, UTSMode: c.Options.Uts, UsernsMode: c.Options.Userns,
 		ReadonlyRootfs: p.ReadOnly, ShmSize: p.ShmSize, Runtime: "rbox", Devices: []detailDevice{}, Ulimits: []detailUlimit{},
-		MaskedPaths: p.Masked, ReadonlyPaths: p.Locked,
+		MaskedPaths: notNil(p.Masked), ReadonlyPaths: notNil(p.Locked), CapAdd: c.Options.CapAdd, CapDrop: c.Options.CapDrop,
+		Privileged: c.Options.Privileged, Sysctls: sysctlMap(p),
 	}
 	if h.RestartPolicy.Name == "" {
 		h.RestartPolicy.Name = "no"

@@ -63,7 +63,6 @@ type createFlags struct {
 	Volume   []string `group:"Files" short:"v" sep:"none" help:"Mount a volume by its name, or bind a file or directory; :ro after it makes it read-only. TARGET alone is a new volume." placeholder:"SOURCE:TARGET"`
 	Mount    []string `group:"Files" sep:"none" help:"Mount: type=bind,source=…,target=…[,readonly], type=volume,source=…,target=…[,volume-nocopy] or type=tmpfs,target=…[,tmpfs-size=…]." placeholder:"SPEC"`
 	Tmpfs    []string `group:"Files" sep:"none" help:"Mount an empty tmpfs; :size=SIZE,mode=MODE and other options may follow." placeholder:"TARGET"`
-	Device   []string `group:"Files" sep:"none" help:"Bind a device node of this host." placeholder:"SOURCE[:TARGET]"`
 	ReadOnly bool     `group:"Files" help:"Make the root file system read-only."`
 	ShmSize  string   `group:"Files" help:"Size of /dev/shm." default:"64m" placeholder:"SIZE"`
 
@@ -86,6 +85,8 @@ type createFlags struct {
 	Uts        string   `group:"Namespaces" help:"Host name: private, host, or container:ID to share another container's." default:"private" placeholder:"MODE"`
 	TimeOffset []string `group:"Namespaces" sep:"none" help:"Shift a clock: boottime=SECONDS or monotonic=SECONDS." placeholder:"CLOCK=SECONDS"`
 	Ulimit     []string `group:"Program" sep:"none" help:"Set a resource limit." placeholder:"NAME=SOFT[:HARD]"`
+
+	confineFlags
 
 	Init        bool     `group:"Program" help:"Keep an init as process 1 that reaps orphans and hands on signals."`
 	PreserveFDs int      `group:"Program" name:"preserve-fds" help:"Keep so many descriptors beyond 0 to 2." placeholder:"N"`
@@ -211,6 +212,9 @@ func (c *RunCmd) check(open int) (err error) {
 	}
 	if len(c.Words) > 1 && c.Words[0] == "--" {
 		c.Words = c.Words[1:]
+	}
+	if err := c.takeHostname(); err != nil {
+		return err
 	}
 	if c.Hostname != "" && c.Uts != "private" && c.Uts != "" {
 		return fmt.Errorf("conflicting options: --hostname and --uts %s", c.Uts)
@@ -377,6 +381,9 @@ func (c *RunCmd) prepare(app *App, launch *container.Launch, home *container.Hom
 		return err
 	}
 	if config.Plan, err = c.plan(from, n, id); err != nil {
+		return err
+	}
+	if err = c.confine(app, &config); err != nil {
 		return err
 	}
 	if err = c.network(app, &config, n, from.config); err != nil {

@@ -17,7 +17,6 @@ import (
 	"rbox/rootfs"
 	"rbox/rootfs/image"
 	"rbox/rootfs/volume"
-	"rbox/userns/confine"
 	"rbox/userns/container"
 	"rbox/userns/stage"
 )
@@ -28,7 +27,6 @@ func isTerminal(fd int) bool { return term.IsTerminal(fd) }
 func (c *RunCmd) plan(from *base, n ids, id string) (stage.Plan, error) {
 	p := stage.Plan{
 		Root: from.root, ReadOnly: c.ReadOnly, Namespaces: n.Namespaces, Hostname: c.hostname(id, n),
-		Masked: confine.MaskedPaths(), Locked: confine.ReadOnlyPaths(),
 	}
 	var err error
 	if p.ShmSize, err = parseSize(c.ShmSize); err != nil {
@@ -39,9 +37,6 @@ func (c *RunCmd) plan(from *base, n ids, id string) (stage.Plan, error) {
 	}
 	if n.HostIPC {
 		p.Mounts = append(p.Mounts, rootfs.Mount{Type: "bind", Source: "/dev/shm", Target: "/dev/shm"})
-	}
-	if p.Devices, err = devices(c.Device); err != nil {
-		return p, err
 	}
 	p.Files = []stage.File{{Target: "/etc/hostname", Text: []byte(p.Hostname + "\n")}}
 	p.Process, err = c.process(from.config, n, p.Hostname)
@@ -67,7 +62,6 @@ func (c *RunCmd) hostname(id string, n ids) string {
 func (c *RunCmd) process(config image.ContainerConfig, n ids, hostname string) (stage.Process, error) {
 	p := stage.Process{
 		Terminal: c.TTY, Init: c.Init, Preserve: c.PreserveFDs, Cwd: "/", User: config.User,
-		Capabilities: confine.DefaultCapabilities,
 	}
 	if n.kept != nil {
 		p.User = fmt.Sprintf("%d:%d", n.kept.uid, n.kept.gid)
@@ -480,36 +474,6 @@ func parseSize(s string) (int64, error) {
 		return 0, fmt.Errorf("%q is not a size, as 64m is", s)
 	}
 	return n << shift, nil
-}
-
-// devices reads SOURCE[:TARGET][:PERMISSIONS] of --device. The permissions are
-// those of the host's node: a bind mount, even a read-only one, limits nothing.
-func devices(specs []string) (all []stage.Device, err error) {
-	for _, spec := range specs {
-		f := strings.Split(spec, ":")
-		d := stage.Device{Source: filepath.Clean(f[0]), Target: filepath.Clean(f[0])}
-		perms := "rwm"
-		switch {
-		case len(f) == 2 && !filepath.IsAbs(f[1]):
-			perms = f[1]
-		case len(f) == 2:
-			d.Target = filepath.Clean(f[1])
-		case len(f) == 3:
-			d.Target, perms = filepath.Clean(f[1]), f[2]
-		}
-		if len(f) > 3 || !filepath.IsAbs(d.Source) || !filepath.IsAbs(d.Target) || strings.Trim(perms, "rwm") != "" {
-			return nil, fmt.Errorf("--device %s: want SOURCE[:TARGET][:rwm]", spec)
-		}
-		st, err := os.Stat(d.Source)
-		if err != nil {
-			return nil, fmt.Errorf("--device: %w", err)
-		}
-		if st.Mode()&os.ModeDevice == 0 {
-			return nil, &adviceError{fmt.Errorf("--device %s: not a device node", spec), "use -v for files and directories"}
-		}
-		all = append(all, d)
-	}
-	return all, nil
 }
 
 // timeOffsets reads CLOCK=SECONDS of --time-offset (time_namespaces(7)).

@@ -212,7 +212,7 @@ func TestDevices(t *testing.T) {
 		"/dev/rbox-nonexistent": {wantErr: "--device: stat /dev/rbox-nonexistent: no such file or directory"},
 		file:                    {wantErr: "--device " + file + ": not a device node"},
 	} {
-		got, err := devices([]string{spec})
+		got, err := devices([]string{spec}, func(string) {})
 		if text(err) != tc.wantErr || err == nil && (len(got) != 1 || got[0] != tc.want) {
 			t.Errorf("%s:\n got %+v, %v\nwant %+v, %s", spec, got, err, tc.want, tc.wantErr)
 		}

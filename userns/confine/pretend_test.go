@@ -197,16 +197,3 @@ func TestPretendOnThisKernel(t *testing.T) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }
-
-func TestDefaults(t *testing.T) {
-	for _, c := range []int{unix.CAP_SYS_ADMIN, unix.CAP_SYS_PTRACE, unix.CAP_NET_ADMIN, unix.CAP_SYS_MODULE, unix.CAP_DAC_READ_SEARCH, unix.CAP_BPF} {
-		if DefaultCapabilities&(1<<c) != 0 {
-			t.Errorf("capability %d is kept", c)
-		}
-	}
-	for _, p := range append(MaskedPaths(), ReadOnlyPaths()...) {
-		if filepath.Clean(p) != p || !filepath.IsAbs(p) {
-			t.Errorf("%q is no clean absolute path", p)
-		}
-	}
-}

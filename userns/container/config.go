@@ -96,6 +96,9 @@ type Options struct {
 	// PublishAll gives each of them a port of the host.
 	PublishAll bool     `json:",omitempty"`
 	Binds      []string `json:",omitempty"` // -v as given
+	CapAdd     []string `json:",omitempty"` // as CAP_NET_RAW, or ALL
+	CapDrop    []string `json:",omitempty"`
+	Privileged bool     `json:",omitempty"`
 	Args       []string `json:",omitempty"` // the command line that made it, after the program's name
 	Dir        string   `json:",omitempty"` // where that was given
 }

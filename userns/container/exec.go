@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbox/userns"
+	"rbox/userns/confine"
 	"rbox/userns/stage"
 )
 
@@ -26,9 +27,6 @@ type ExecRequest struct {
 	Detach     bool // it outlives the client
 	Preserve   int  // descriptors beyond 2 to keep
 }
-
-// allCapabilities is the bounding set that nothing is dropped from.
-const allCapabilities = ^uint64(0)
 
 // exec starts a program for c and tells c of its start and end.
 func (m *monitor) exec(c *client, files []*os.File) {
@@ -127,6 +125,9 @@ func (m *monitor) execPlan(e ExecRequest) (*stage.Plan, stage.Account, error) {
 	plan := m.Plan
 	p := &plan.Process
 	user, groups := p.User, p.Groups
+	if e.User != "" && e.User != user {
+		p.Ambient = 0 // they were given to the container's user
+	}
 	if e.User != "" {
 		user, groups, p.KeepGroups = e.User, nil, false
 	}
@@ -145,7 +146,7 @@ func (m *monitor) execPlan(e ExecRequest) (*stage.Plan, stage.Account, error) {
 		p.Cwd = e.Cwd
 	}
 	if e.Privileged {
-		p.Capabilities = allCapabilities
+		p.Capabilities = confine.AllCapabilities
 	}
 	return &plan, account, nil
 }

@@ -1,7 +1,9 @@
 package container
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -52,15 +54,20 @@ func (m *monitor) mount() (stage.Account, error) {
 }
 
 // prepare mounts at scratch what every container needs: a tmpfs of the
-// monitor's own, with a place for the container's root and a /dev.
+// monitor's own, with a place for the container's root, a /dev, places for its
+// /proc and /sys, and an empty directory to hide others by.
 func prepare(scratch string) error {
 	if err := unix.Mount("tmpfs", scratch, "tmpfs", unix.MS_NOSUID, "mode=0755,size=16m"); err != nil {
 		return &os.PathError{Op: "mount tmpfs", Path: scratch, Err: err}
 	}
-	for _, dir := range []string{"/root", "/dev"} {
+	for _, dir := range []string{"/root", "/dev", "/proc", "/sys", "/empty"} {
 		if err := os.Mkdir(scratch+dir, 0o755); err != nil {
 			return err
 		}
+	}
+	// Mounted out here, it is beyond what the container's root may make writable.
+	if err := unix.Mount("tmpfs", scratch+"/empty", "tmpfs", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "size=0,nr_inodes=1,mode=0555"); err != nil {
+		return fmt.Errorf("mount an empty directory: %w", err)
 	}
 	return rootfs.PrepareDev(scratch + "/dev")
 }
@@ -153,6 +160,14 @@ func (m *monitor) fill(account stage.Account) error {
 			return err
 		}
 	}
+	if p.AllDevices {
+		if err := m.mountAllDevices(); err != nil {
+			return err
+		}
+	}
+	if err := m.mask(); err != nil {
+		return err
+	}
 	if err := m.tree.MkdirAll(p.Process.Cwd); err != nil {
 		return err
 	}
@@ -164,6 +179,46 @@ func (m *monitor) fill(account stage.Account) error {
 		m.initFile, err = initCopy()
 	}
 	return err
+}
+
+// mask hides the plan's masked paths that are not the kernel's. Links are
+// followed in the container's tree; what is not there is passed over.
+func (m *monitor) mask() error {
+	for _, name := range m.Plan.Masked {
+		if stage.OfKernel(name) {
+			continue
+		}
+		err := m.tree.Cover(name, "/dev/null", m.scratch+"/empty")
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// mountAllDevices binds what the container lacks of the nodes that the user may
+// open. Terminals stay away: the container has its own.
+func (m *monitor) mountAllDevices() error {
+	return filepath.WalkDir("/dev", func(name string, e fs.DirEntry, err error) error {
+		if err != nil { // it is not ours to look into, or has just gone
+			return nil
+		}
+		if e.IsDir() {
+			if slices.Contains([]string{"/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/hugepages"}, name) {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if e.Type()&fs.ModeDevice == 0 || strings.HasPrefix(name, "/dev/tty") || name == "/dev/ptmx" || name == "/dev/console" ||
+			unix.Access(name, unix.R_OK) != nil && unix.Access(name, unix.W_OK) != nil {
+			return nil
+		}
+		if f, err := m.tree.Open(name, unix.O_PATH, 0); err == nil {
+			f.Close()
+			return nil
+		}
+		return m.tree.Mount(rootfs.Mount{Type: "bind", Source: name, Target: name})
+	})
 }
 
 // addFile makes a file that is not the image's and mounts it.

@@ -14,6 +14,7 @@ import (
 	"rbox/idmap"
 	"rbox/rootfs"
 	"rbox/userns"
+	"rbox/userns/confine"
 	"rbox/userns/stage"
 )
 
@@ -36,7 +37,7 @@ func (m *monitor) start(account stage.Account, heard func(*client) error) error 
 	if err != nil {
 		return err
 	}
-	ready := stage.Ready{Root: m.target(), Account: account, Terminal: m.terminal.name, Streams: numbers(streams), Kept: numbers(m.streams[3:]), InitFile: -1, JoinUser: -1}
+	ready := stage.Ready{Root: m.target(), Kernel: m.scratch, Account: account, Terminal: m.terminal.name, Streams: numbers(streams), Kept: numbers(m.streams[3:]), InitFile: -1, JoinUser: -1}
 	flags := m.Plan.Flags() | unix.CLONE_NEWUSER
 	if m.group != nil { // the namespace is to begin at the group, not where we are
 		ready.InCgroup = true
@@ -216,6 +217,9 @@ func explain(err error, account stage.Account) error {
 	if strings.HasPrefix(step.Step, stage.RlimitStep) && step.Err == unix.EPERM {
 		return &Failure{Text: step.Error() + ": above the hard limit", Advice: "the shell shows it: ulimit -H -a", Status: 125}
 	}
+	if name, ok := strings.CutPrefix(step.Step, stage.SysctlStep); ok {
+		return explainSysctl(name, step.Err)
+	}
 	if dir, ok := strings.CutPrefix(step.Step, stage.ChdirStep); ok {
 		return &Failure{Text: fmt.Sprintf("working directory %q: %v", clip(dir), step.Err), Status: 126}
 	}
@@ -237,6 +241,21 @@ func explain(err error, account stage.Account) error {
 	case unix.ENOEXEC:
 		f.Text = fmt.Sprintf("run %q: exec format error", name)
 		f.Advice = "a program of another architecture (see rbox image inspect), or a script without #! line"
+	}
+	return f
+}
+
+// explainSysctl says why the kernel does not set the sysctl name.
+func explainSysctl(name string, err unix.Errno) error {
+	f := &Failure{Text: fmt.Sprintf("--sysctl %s: %v", clip(name), err), Status: 125}
+	switch err {
+	case unix.ENOENT:
+		f.Text = fmt.Sprintf("--sysctl %s: there is no such setting in a namespace of this kernel", clip(name))
+		f.Advice = "ls " + clip(confine.SysctlFile(name))
+	case unix.EACCES, unix.EPERM: // of an IPC namespace before Linux 6.9
+		f.Text = fmt.Sprintf("--sysctl %s: this kernel lets this host's root alone set it, even in a namespace of the container's", clip(name))
+	case unix.EINVAL, unix.ERANGE:
+		f.Text = fmt.Sprintf("--sysctl %s: the kernel does not take this value", clip(name))
 	}
 	return f
 }

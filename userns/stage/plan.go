@@ -23,8 +23,11 @@ type Plan struct {
 	Namespaces Namespaces
 	Process    Process
 	Hostname   string
+	Domainname string   // of the UTS namespace
 	Masked     []string // paths hidden from the container
 	Locked     []string // paths made read-only
+	WriteSys   bool     // /sys, with the container's cgroup, is writable where the kernel lets
+	AllDevices bool     // those nodes of the host's /dev that the user may open, too
 	Sysctls    [][2]string
 }
 
@@ -91,6 +94,7 @@ type Process struct {
 	Preserve     int    // descriptors beyond 2 to keep
 	Rlimits      []Rlimit
 	Capabilities uint64 // bounding set; bit n is capability n
+	Ambient      uint64 // those of them that a user who is not root has from the start
 }
 
 // Login is the user as the host knows them.

@@ -15,6 +15,7 @@ import (
 // Ready is what only the monitor can add to a plan, once the tree is mounted.
 type Ready struct {
 	Root     string // where the container's root is mounted
+	Kernel   string // a directory of the monitor's own: /proc and /sys are made in its proc and sys; empty is empty
 	Account  Account
 	Terminal string // the container's path of its terminal, "" for none
 	Streams  []int  // descriptors 0, 1 and 2 where there is no terminal
@@ -64,9 +65,10 @@ func (p *Plan) Program(r Ready) *userns.Program {
 		c.Call("make a cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP)
 	}
 	enterRoot(c, r.Root)
-	p.mountKernel(c)
+	p.mountKernel(c, r.Kernel)
 	p.configure(c, r)
-	p.hide(c)
+	p.hide(c, r.Kernel)
+	placeKernel(c, r.Kernel)
 	leaveHost(c)
 	if p.ReadOnly {
 		// mount(2) would have to name all flags of the mount that are locked.
@@ -109,32 +111,52 @@ func enterRoot(c *userns.Program, target string) {
 // HostProc is the note of a container that got the host's /proc.
 const HostProc = 1
 
-// mountKernel mounts /proc, /sys and the message queues of the new namespaces.
-// A fresh proc needs one in sight that nothing covers in part, a fresh sysfs a
-// network namespace of our own; else the host's are bound, /sys read-only.
-func (p *Plan) mountKernel(c *userns.Program) {
+// mountKernel mounts the message queues of the new namespaces, and in the
+// monitor's own directory their /proc and /sys. There no path leads through what
+// a container, or another one that shares its files, may change meanwhile:
+// settings are written and paths hidden where they are meant to be, in procfs and
+// sysfs (CVE-2025-31133, -52565, -52881). A fresh proc needs one in sight that
+// nothing covers in part, a fresh sysfs a network namespace of our own; else the
+// host's are bound, /sys read-only.
+func (p *Plan) mountKernel(c *userns.Program, dir string) {
 	const harmless = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	sysFlags := harmless | unix.MS_RDONLY
+	if p.WriteSys {
+		sysFlags = harmless
+	}
 	mount := func(kind, target string, flags int) userns.StepRef {
 		return c.Call("mount "+kind, unix.SYS_MOUNT, c.Str(kind), c.Str(target), c.Str(kind), flags, 0)
 	}
 	bind := func(source, target string) userns.StepRef {
 		return c.Call("bind "+source, unix.SYS_MOUNT, c.Str(source), c.Str(target), 0, unix.MS_BIND|unix.MS_REC, 0)
 	}
-	mount("proc", "proc", harmless).Else(func() {
+	proc, sys := dir+"/proc", dir+"/sys"
+	mount("proc", proc, harmless).Else(func() {
 		if !p.Namespaces.HostPID { // then it is what was asked for
 			c.Note(HostProc)
 		}
-		bind("/proc", "proc")
+		bind("/proc", proc)
 	})
-	mount("sysfs", "sys", harmless|unix.MS_RDONLY).Else(func() {
-		bind("/sys", "sys")
+	mount("sysfs", sys, sysFlags).Else(func() {
+		bind("/sys", sys)
+		if p.WriteSys {
+			return
+		}
 		attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC}
-		c.Call("make /sys read-only", unix.SYS_MOUNT_SETATTR, atFDCWD, c.Str("sys"), unix.AT_RECURSIVE, userns.Ref(c, attr), unix.MOUNT_ATTR_SIZE_VER0).Else(func() {
-			c.Call("make /sys read-only", unix.SYS_MOUNT, 0, c.Str("sys"), 0, unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|harmless, 0)
+		c.Call("make /sys read-only", unix.SYS_MOUNT_SETATTR, atFDCWD, c.Str(sys), unix.AT_RECURSIVE, userns.Ref(c, attr), unix.MOUNT_ATTR_SIZE_VER0).Else(func() {
+			c.Call("make /sys read-only", unix.SYS_MOUNT, 0, c.Str(sys), 0, unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|harmless, 0)
 		})
 	})
-	mount("cgroup2", "sys/fs/cgroup", harmless|unix.MS_RDONLY).Ignore()
+	mount("cgroup2", sys+"/fs/cgroup", sysFlags).Ignore()
 	mount("mqueue", "dev/mqueue", harmless).Ignore()
+}
+
+// placeKernel moves what mountKernel made, as it is by now, into the tree. If a
+// link in the tree leads it elsewhere, the container goes without.
+func placeKernel(c *userns.Program, dir string) {
+	for _, name := range [...]string{"proc", "sys"} {
+		c.Call("move /"+name+" into place", unix.SYS_MOUNT, c.Str(dir+"/"+name), c.Str(name), 0, unix.MS_MOVE, 0)
+	}
 }
 
 // atFDCWD is AT_FDCWD as a system call's argument.
@@ -145,27 +167,33 @@ func (p *Plan) configure(c *userns.Program, r Ready) {
 	if p.Hostname != "" && p.Namespaces.Own("uts") {
 		c.Call("set the host name", unix.SYS_SETHOSTNAME, c.Str(p.Hostname), len(p.Hostname))
 	}
+	if p.Domainname != "" && p.Namespaces.Own("uts") {
+		c.Call("set the domain name", unix.SYS_SETDOMAINNAME, c.Str(p.Domainname), len(p.Domainname))
+	}
 	if p.Namespaces.Own("net") {
 		c.Call("socket", unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0).Save(regFile)
 		c.Call("bring the loopback interface up", unix.SYS_IOCTL, regFile, unix.SIOCSIFFLAGS, userns.Ref(c, loopbackUp()))
 		c.Call("close", unix.SYS_CLOSE, regFile)
 	}
 	for _, kv := range r.Sysctls { // regFile is closed where there is no such file to open
-		for _, step := range sysctl(c, kv) {
+		for _, step := range sysctl(c, r.Kernel, kv) {
 			step.Ignore()
 		}
 	}
 	for _, kv := range p.Sysctls {
-		sysctl(c, kv)
+		sysctl(c, r.Kernel, kv)
 	}
 }
 
-// sysctl sets one.
-func sysctl(c *userns.Program, kv [2]string) []userns.StepRef {
-	file := "proc/sys/" + strings.ReplaceAll(kv[0], ".", "/")
+// SysctlStep begins the names of the steps that set one.
+const SysctlStep = "set sysctl "
+
+// sysctl sets one in the procfs that is mounted in dir.
+func sysctl(c *userns.Program, dir string, kv [2]string) []userns.StepRef {
+	name := SysctlStep + kv[0]
 	return []userns.StepRef{
-		c.Call("open "+file, unix.SYS_OPENAT, atFDCWD, c.Str(file), unix.O_WRONLY|unix.O_CLOEXEC, 0).Save(regFile),
-		c.Call("set "+kv[0], unix.SYS_WRITE, regFile, c.Str(kv[1]), len(kv[1])),
+		c.Call(name, unix.SYS_OPENAT, atFDCWD, c.Str(dir+confine.SysctlFile(kv[0])), unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0).Save(regFile),
+		c.Call(name, unix.SYS_WRITE, regFile, c.Str(kv[1]), len(kv[1])),
 		c.Call("close", unix.SYS_CLOSE, regFile),
 	}
 }
@@ -183,22 +211,54 @@ func loopbackUp() *ifreq {
 	return r
 }
 
-// hide covers masked paths, a file by /dev/null and a directory by an empty
-// tmpfs, and makes others read-only. What the kernel lacks is passed over.
-func (p *Plan) hide(c *userns.Program) {
-	null := c.Str("dev/null")
+// hide covers masked paths of /proc and /sys, which are mounted in dir: a file by
+// /dev/null and a directory by an empty one. It makes others read-only. What the
+// kernel lacks is passed over. Masked paths elsewhere are the monitor's to cover.
+func (p *Plan) hide(c *userns.Program, dir string) {
+	null, empty := c.Str("/dev/null"), c.Str(dir+"/empty") // the host's, and the monitor's
 	for _, name := range p.Masked {
-		target := c.Str(strings.TrimPrefix(name, "/"))
+		if !OfKernel(name) {
+			continue
+		}
+		target := c.Str(dir + name)
 		c.Call("mask "+name, unix.SYS_MOUNT, null, target, 0, unix.MS_BIND, 0).Else(func() {
-			c.Call("mask "+name, unix.SYS_MOUNT, c.Str("tmpfs"), target, c.Str("tmpfs"), unix.MS_RDONLY, c.Str("size=0,nr_inodes=1")).Pass(unix.ENOENT)
+			c.Call("mask "+name, unix.SYS_MOUNT, empty, target, 0, unix.MS_BIND, 0).Pass(unix.ENOENT)
 		})
+	}
+	for _, name := range p.ownSettings() { // before what they lie in is covered
+		target := c.Str(dir + name)
+		c.Call("bind "+name, unix.SYS_MOUNT, target, target, 0, unix.MS_BIND|unix.MS_REC, 0).Pass(unix.ENOENT)
 	}
 	const flags = unix.MS_BIND | unix.MS_REMOUNT | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 	for _, name := range p.Locked {
-		target := c.Str(strings.TrimPrefix(name, "/"))
+		target := c.Str(dir + name)
 		c.Call("bind "+name, unix.SYS_MOUNT, target, target, 0, unix.MS_BIND|unix.MS_REC, 0).Pass(unix.ENOENT)
 		c.Call("make "+name+" read-only", unix.SYS_MOUNT, 0, target, 0, flags, 0).Pass(unix.ENOENT)
 	}
+}
+
+// OfKernel tells whether the clean path name is the kernel's to show: of /proc or /sys.
+func OfKernel(name string) bool {
+	return strings.HasPrefix(name, "/proc/") || strings.HasPrefix(name, "/sys/")
+}
+
+// ownSettings are what stays writable of a read-only /proc/sys: settings of a
+// namespace of the container's own, if it has the capability over them. Docker
+// keeps these read-only too.
+func (p *Plan) ownSettings() (names []string) {
+	if !slices.Contains(p.Locked, "/proc/sys") {
+		return nil
+	}
+	if p.Namespaces.Own("net") && p.Process.Capabilities&(1<<unix.CAP_NET_ADMIN) != 0 {
+		names = append(names, "/proc/sys/net")
+	}
+	if p.Namespaces.Own("ipc") && p.Process.Capabilities&(1<<unix.CAP_SYS_ADMIN) != 0 {
+		for _, name := range confine.IPCSettings {
+			names = append(names, confine.SysctlFile(name))
+		}
+		names = append(names, "/proc/sys/fs/mqueue")
+	}
+	return names
 }
 
 // leaveHost makes the working directory the root and lets go of the old one,
@@ -215,6 +275,10 @@ func leaveHost(c *userns.Program) {
 // make lead to /proc/self/fd.
 func (p *Plan) attach(c *userns.Program, r Ready) {
 	c.Call("setsid", unix.SYS_SETSID)
+	// Else it has the caller's keys (session-keyring(7)). A user may have some 200
+	// keys in all, of which each takes one; beyond them, and without keys in the
+	// kernel, containers do without.
+	c.Call("join a new session keyring", unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0).Ignore()
 	first, files, last := 0, append(slices.Clone(r.Streams), r.Kept...), 2+len(r.Kept)
 	if r.Terminal != "" {
 		first, files = 3, slices.Clone(r.Kept)
@@ -260,8 +324,35 @@ func (p *Plan) drop(c *userns.Program, a Account) {
 		groups := append([]uint32{a.GID}, slices.DeleteFunc(slices.Clone(a.Groups), func(g uint32) bool { return g == a.GID })...)
 		c.Call("set the groups", unix.SYS_SETGROUPS, len(groups), userns.Ref(c, &groups[0]))
 	}
+	ambient := p.Process.Ambient & p.Process.Capabilities
+	if a.UID == 0 { // who gets all that are left by exec
+		ambient = 0
+	}
+	if ambient != 0 {
+		c.Call("keep capabilities", unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1, 0, 0, 0)
+	}
 	c.Call("set the group id", unix.SYS_SETRESGID, int(a.GID), int(a.GID), int(a.GID))
 	c.Call("set the user id", unix.SYS_SETRESUID, int(a.UID), int(a.UID), int(a.UID))
+	if ambient != 0 {
+		raise(c, ambient)
+	}
+}
+
+// raise makes set the capabilities of a process that is not root, now and after
+// its exec (capabilities(7), "Ambient").
+func raise(c *userns.Program, set uint64) {
+	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	data := new([2]unix.CapUserData)
+	for i := range data {
+		half := uint32(set >> (32 * i))
+		data[i] = unix.CapUserData{Effective: half, Permitted: half, Inheritable: half}
+	}
+	c.Call("set the capabilities", unix.SYS_CAPSET, userns.Ref(c, header), userns.Ref(c, data))
+	for n := range confine.LastCapability + 1 {
+		if set&(1<<n) != 0 {
+			c.Call("raise a capability", unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, n, 0, 0).Pass(unix.EINVAL)
+		}
+	}
 }
 
 // ExecStep begins the name of the step that runs the user's program, ChdirStep

@@ -46,7 +46,15 @@ var order = [][2]string{
 	{"mount proc", "mask /proc/kcore"}, // nothing may cover the mask
 	{"mount proc", "make /proc/sys read-only"},
 	{"mask /proc/kcore", "pivot_root"},
-	{"set net.ipv4.ip_forward", "make /proc/sys read-only"}, // it could not be set later
+	{"set sysctl net.ipv4.ip_forward", "make /proc/sys read-only"}, // it could not be set later
+	{"mask /proc/kcore", "move /proc into place"},                  // where a container may reach it
+	{"make /proc/sys read-only", "move /proc into place"},
+	{"bind /proc/sys/net", "bind /proc/sys"},
+	{"move /proc into place", "pivot_root"},
+	{"keep capabilities", "set the user id"},
+	{"set the user id", "set the capabilities"},
+	{"set the capabilities", "raise a capability"},
+	{"raise a capability", "prctl"}, // which a change of capabilities may clear
 	{"pivot_root", "unmount the host's root"},
 	{"unmount the host's root", "chdir /"},
 	{"chdir /", "place a descriptor"},
