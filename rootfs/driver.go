@@ -159,7 +159,8 @@ func tryOverlay(scratch string) error {
 		return err
 	}
 	defer s.remove()
-	if err := MountOverlay(s.merged, s.lowers(), s.upper, s.work); err != nil {
+	// Volatile, or unmounting would wait for all that the file system has to write.
+	if err := MountOverlay(s.merged, s.lowers(), s.upper, s.work, "volatile"); err != nil {
 		return fmt.Errorf("%s: %w", fileSystem(scratch), err)
 	}
 	defer unix.Unmount(s.merged, unix.MNT_DETACH)

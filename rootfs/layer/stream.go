@@ -14,7 +14,7 @@ import (
 
 const (
 	blockSize  = 256 << 10 // bytes of a stream handed over at a time
-	blockCount = 8         // blocks of one stream; what bounds its memory
+	blockCount = 32        // blocks of one stream at most; what bounds its memory
 )
 
 // A block is a piece of the unpacked archive on its way to the two that need
@@ -51,9 +51,6 @@ func newStream(ctx context.Context, r io.ReadCloser, limit int64) *stream {
 		hash:   make(chan *block, blockCount),
 		digest: make(chan image.Digest, 1),
 	}
-	for range blockCount {
-		s.free <- &block{buf: make([]byte, blockSize)}
-	}
 	go s.fill(r, limit)
 	go s.sum()
 	return s
@@ -63,7 +60,11 @@ func (s *stream) fill(r io.ReadCloser, limit int64) {
 	defer r.Close()
 	defer close(s.hash)
 	defer close(s.read)
-	for total := int64(0); ; {
+	for total, made := int64(0), 0; ; {
+		if len(s.free) == 0 && made < blockCount {
+			s.free <- &block{buf: make([]byte, blockSize)}
+			made++
+		}
 		b := s.next(s.free)
 		if b == nil {
 			return

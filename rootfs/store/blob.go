@@ -40,7 +40,8 @@ func (s *Store) ReadBlob(d image.Digest) ([]byte, error) {
 	return data, d.Check(s.blobPath(d), data)
 }
 
-// putBlob keeps a small blob.
+// putBlob keeps a small blob. It is not flushed: that waits for all that the
+// file system has to write, and syncBlobs does it once for the whole image.
 func (s *Store) putBlob(d image.Digest, data []byte) error {
 	if err := d.Check("blob", data); err != nil {
 		return err
@@ -51,23 +52,27 @@ func (s *Store) putBlob(d image.Digest, data []byte) error {
 	if err := os.MkdirAll(s.path("blobs", d.Algorithm()), 0o700); err != nil {
 		return diskError(s.path("blobs"), err)
 	}
-	return writeFile(s.blobPath(d), data)
+	return replaceFile(s.blobPath(d), data, false)
 }
 
 // syncBlobs makes the blobs of m last across a power cut. Most are on the
 // disk already, since writing started with the download.
 func (s *Store) syncBlobs(m *Image) error {
+	blobs := []image.Digest{m.ID, m.ManifestDigest}
+	for _, l := range m.Layers {
+		blobs = append(blobs, l.Digest)
+	}
 	var (
 		wg   sync.WaitGroup
 		busy = make(chan struct{}, syncWorkers)
-		errs = make([]error, len(m.Layers))
-		dirs = map[string]bool{s.path("blobs", "sha256"): true}
+		errs = make([]error, len(blobs))
+		dirs = map[string]bool{}
 	)
-	for i, l := range m.Layers {
-		dirs[s.path("blobs", l.Digest.Algorithm())] = true
+	for i, d := range blobs {
+		dirs[s.path("blobs", d.Algorithm())] = true
 		busy <- struct{}{}
 		wg.Go(func() {
-			errs[i] = syncFile(s.blobPath(l.Digest))
+			errs[i] = syncFile(s.blobPath(d))
 			<-busy
 		})
 	}

@@ -104,13 +104,17 @@ func readSmall(path string) ([]byte, error) {
 }
 
 // writeFile makes path hold data, wholly or not at all, across a power cut too.
-func writeFile(path string, data []byte) error {
+func writeFile(path string, data []byte) error { return replaceFile(path, data, true) }
+
+// replaceFile makes path hold data, wholly or not at all whatever process is
+// killed, and with sync across a power cut too.
+func replaceFile(path string, data []byte, sync bool) error {
 	temp, err := os.OpenFile(tempName(path), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return diskError(path, err)
 	}
 	_, err = temp.Write(data)
-	if err == nil {
+	if err == nil && sync {
 		err = temp.Sync()
 	}
 	if cerr := temp.Close(); err == nil {
