@@ -75,6 +75,7 @@ type member struct {
 	conn     int
 	endpoint slirp.Endpoint
 	port     string // of the bridge
+	door     *door
 	resolver resolver
 	unname   func()
 	gone     chan struct{} // closed when all that it had is free
@@ -404,11 +405,28 @@ func (n *network) connect(m *member, netns, metric int) (notices []string, err e
 		e.IP6 = netip.Addr{}
 		notices = append(notices, l.Without6.Error())
 	}
-	if e.Ports, err = n.gateway.publish(*e); err != nil {
+	if err := n.publish(m, netns); err != nil {
 		n.bridge.Leave(m.port)
 		return nil, err
 	}
 	return notices, nil
+}
+
+// publish makes m's ports lead to it, all or none.
+func (n *network) publish(m *member, netns int) (err error) {
+	e := &m.endpoint
+	m.door = openDoor(netns, e)
+	if e.Ports, err = n.gateway.publish(*e); err != nil {
+		m.door.close()
+		return err
+	}
+	others := e.Ports
+	if err := m.door.publish(n.plan, e); err != nil {
+		m.door.close()
+		n.gateway.unpublish(others)
+		return err
+	}
+	return nil
 }
 
 // detach frees all that m had.
@@ -417,6 +435,7 @@ func (n *network) detach(m *member) {
 	defer n.making.Unlock()
 	defer close(m.gone)
 	m.unname()
+	m.door.close()
 	n.gateway.unpublish(m.endpoint.Ports)
 	n.bridge.Leave(m.port)
 	n.gateway.stack.Forget(m.endpoint.IP)

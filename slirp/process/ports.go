@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbox/slirp"
-	"rbox/slirp/stack"
+	"rbox/slirp/publish"
 )
 
 // freePorts finds out whether a program that does not tell it well could publish
@@ -38,7 +38,7 @@ func tryPort(p slirp.Port) (uint16, error) {
 		kind = unix.SOCK_DGRAM
 	}
 	fail := func(err error) (uint16, error) {
-		return 0, &stack.PortError{Protocol: p.Protocol, Addr: netip.AddrPortFrom(ip, p.HostPort), Err: err}
+		return 0, &publish.PortError{Protocol: p.Protocol, Addr: netip.AddrPortFrom(ip, p.HostPort), Err: err}
 	}
 	family, addr := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(p.HostPort), Addr: ip.As16()})
 	if ip = ip.Unmap(); ip.Is4() {

@@ -28,10 +28,29 @@ var drivers = []struct {
 	{"pasta", servePasta},
 }
 
-// serve connects the network namespace netns as r asks, by the driver that it
-// names, else by the first that finds a way into it: that there is none says
-// nothing of what else may be wrong with the request.
+// serve connects the network namespace netns as r asks, and makes the ports lead there:
+// those that its door is not for are the driver's.
 func serve(netns int, r slirp.Request) (*served, error) {
+	d := openDoor(netns, &r.Endpoint)
+	s, err := serveByDriver(netns, r)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.publish(r.Plan, s.reply.Ready); err != nil {
+		s.end()
+		return nil, err
+	}
+	end := s.end
+	s.end = func() {
+		d.free()
+		end()
+	}
+	return s, nil
+}
+
+// serveByDriver connects netns by the driver that r names, else by the first that finds
+// a way into it: that there is none says nothing of what else may be wrong with the request.
+func serveByDriver(netns int, r slirp.Request) (*served, error) {
 	var noWay *link.MissingError
 	for _, d := range drivers {
 		if r.Plan.Driver != "" && r.Plan.Driver != d.name {

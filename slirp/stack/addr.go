@@ -6,6 +6,8 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"rbox/slirp/publish"
 )
 
 // fromTCPIP and toTCPIP convert between netstack's addresses and those of net/netip.
@@ -49,13 +51,6 @@ func (s *Stack) onLink(a netip.Addr) bool {
 	return s.config.Gateway.Masked().Contains(a) || s.config.Gateway6.Masked().Contains(a)
 }
 
-// The last words of addresses that never leave the stack.
-var (
-	thisNetwork = netip.MustParsePrefix("0.0.0.0/8")   // RFC 1122: connect(2) takes 0.0.0.0 for 127.0.0.1
-	reserved    = netip.MustParsePrefix("240.0.0.0/4") // RFC 1112, with the broadcast address
-	embedded    = netip.MustParsePrefix("::/96")       // RFC 4291: unspecified, loopback, IPv4-compatible
-)
-
 // outside returns the host's address for what a container calls dst, or why there is none:
 // ECONNREFUSED from the stack itself, ENETUNREACH or EHOSTUNREACH from the way there.
 func (s *Stack) outside(dst netip.Addr) (netip.Addr, error) {
@@ -69,15 +64,8 @@ func (s *Stack) outside(dst netip.Addr) (netip.Addr, error) {
 		return netip.Addr{}, syscall.ECONNREFUSED
 	case s.onLink(dst):
 		return netip.Addr{}, syscall.EHOSTUNREACH // a neighbor's packet that strayed here
-	case s.config.Internal || staysInside(dst):
+	case s.config.Internal || publish.StaysInside(dst):
 		return netip.Addr{}, syscall.ENETUNREACH
 	}
 	return dst, nil
-}
-
-// staysInside reports whether dst means something else on the host than in the
-// container, or many.
-func staysInside(dst netip.Addr) bool {
-	return dst.IsLoopback() || dst.IsUnspecified() || dst.IsMulticast() || dst.IsLinkLocalUnicast() || dst.Is4In6() ||
-		thisNetwork.Contains(dst) || reserved.Contains(dst) || embedded.Contains(dst)
 }

@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"rbox/slirp/publish"
 )
 
 // maxDatagram is more than any datagram or ICMP message has.
@@ -309,7 +311,7 @@ func parseError(control []byte) (lost, bool) {
 		l.why.mtu = info
 	}
 	if name := (sockaddr{}); copy(name[:], data[size:]) > 0 {
-		if from := name.addrPort().Addr(); from.IsValid() && !staysInside(from) {
+		if from := name.addrPort().Addr(); from.IsValid() && !publish.StaysInside(from) {
 			l.why.from = from
 		}
 	}

@@ -65,16 +65,6 @@ func (s *Stack) connectFrom(from, to netip.AddrPort) (tcpip.Endpoint, *waiter.Qu
 	return inside, queue, nil
 }
 
-// pause waits a moment after an error that may pass; false: the stack was closed.
-func (s *Stack) pause() bool {
-	select {
-	case <-time.After(50 * time.Millisecond):
-		return true
-	case <-s.life.Done():
-		return false
-	}
-}
-
 // Listen listens for TCP inside the network on one of the stack's own addresses, as
 // the DNS server does.
 func (s *Stack) Listen(addr netip.AddrPort) (net.Listener, error) {
@@ -122,7 +112,7 @@ func (p *udpPort) client(addr netip.AddrPort, to netip.Addr) (*udpClient, bool) 
 	if c != nil && c.to == to {
 		return c, true
 	}
-	target, appears := p.stack.forClient(p.targets, addr.Addr())
+	target, appears := p.target.For(addr.Addr())
 	if !target.Addr().IsValid() || !appears.IsValid() {
 		return nil, false
 	}

@@ -202,27 +202,6 @@ func TestPublishTakesOnlyFreePorts(t *testing.T) {
 	})
 }
 
-func TestPortErrorsSayTheWayOut(t *testing.T) {
-	for _, tc := range []struct {
-		err        *PortError
-		text, hint string
-	}{
-		{&PortError{"tcp", netip.MustParseAddrPort("0.0.0.0:80"), syscall.EACCES},
-			"port 0.0.0.0:80/tcp of the host is only for privileged programs",
-			"publish port 8080 instead, or as root: sysctl net.ipv4.ip_unprivileged_port_start=80"},
-		{&PortError{"udp", netip.MustParseAddrPort("127.0.0.1:5353"), syscall.EADDRINUSE},
-			"port 127.0.0.1:5353/udp of the host is in use",
-			"see who has it: ss -lpu 'sport = 5353'; or publish another one, or let rbox choose: -p 5353"},
-	} {
-		if got := tc.err.Error(); got != tc.text {
-			t.Errorf("error %q, want %q", got, tc.text)
-		}
-		if got := tc.err.Hint(); got != tc.hint {
-			t.Errorf("hint %q, want %q", got, tc.hint)
-		}
-	}
-}
-
 func TestListenersOfTheStacksOwn(t *testing.T) {
 	if !nstest.Enter(t, nstest.Network) {
 		return

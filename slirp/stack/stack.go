@@ -21,6 +21,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+
+	"rbox/slirp/publish"
 )
 
 // Kind says what a link's descriptor is.
@@ -69,7 +71,7 @@ type Stack struct {
 	tcp   outgoing
 	udp   udpTable
 	ping  pingTable
-	ports portTable
+	ports publish.Table
 }
 
 // New returns a stack without a link.
@@ -197,7 +199,7 @@ func (s *Stack) Down() <-chan struct{} { return s.link.down }
 // Close ends all connections and closes the link.
 func (s *Stack) Close() error {
 	s.end()
-	s.ports.close()
+	s.ports.Close()
 	s.udp.close()
 	s.ping.close()
 	s.tcp.close()

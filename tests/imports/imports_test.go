@@ -28,7 +28,8 @@ var mayImport = map[string][]string{
 	"rootfs/layer":     {"rootfs", "rootfs/image", "rootfs/filecopy", "rootfs/layer/inflate"},
 	"rootfs/volume":    {"rootfs", "rootfs/filecopy"},
 
-	"slirp/process": {"slirp/link", "slirp/stack", "slirp/dns"}, // the network process: nothing else carries a network stack
+	"slirp/process": {"slirp/link", "slirp/publish", "slirp/stack", "slirp/dns"}, // the network process: nothing else carries a network stack
+	"slirp/stack":   {"slirp/publish"}, // whose listeners it has
 
 	"userns/container/events": {"userns/container/logfile"}, // which follows files
 }
