@@ -322,13 +322,19 @@ func TestSharedNetwork(t *testing.T) {
 	}
 }
 
-// withoutTun runs rbox as the box's account where /dev/net/tun is missing, as on
-// many a cluster.
-func (b *box) withoutTun(args ...string) result {
+// afterMounts runs rbox as the box's account where root has mounted something first, by a
+// script of sh.
+func (b *box) afterMounts(script string, args ...string) result {
 	b.t.Helper()
 	r := newBox(b.t, as(root(b.t)), noImage)
-	become := fmt.Sprintf(`mount -t tmpfs tmpfs /dev/net && exec setpriv --reuid %d --regid %d --init-groups "$@"`, b.who.UID, b.who.GID)
+	become := fmt.Sprintf(`%s && exec setpriv --reuid %d --regid %d --init-groups "$@"`, script, b.who.UID, b.who.GID)
 	return r.do(call{prog: "unshare", args: append([]string{"-m", "--propagation", "private", "sh", "-c", become, "sh", run.bin}, args...), env: b.env})
+}
+
+// withoutTun runs rbox where /dev/net/tun is missing, as on many a cluster.
+func (b *box) withoutTun(args ...string) result {
+	b.t.Helper()
+	return b.afterMounts("mount -t tmpfs tmpfs /dev/net", args...)
 }
 
 func TestPrivateNetworkWithoutTun(t *testing.T) {
