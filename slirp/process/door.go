@@ -3,6 +3,7 @@ package process
 import (
 	"net"
 	"net/netip"
+	"os"
 
 	"rbox/slirp"
 	"rbox/slirp/link"
@@ -30,11 +31,11 @@ func openDoor(netns int, e *slirp.Endpoint) *door {
 			others = append(others, p)
 		}
 	}
-	with6 := e.IP6.IsValid()
+	_, err := os.Stat("/proc/sys/net/ipv6") // a kernel without IPv6 has none
+	with6 := err == nil && e.IP6.IsValid()
 	if len(d.ports) == 0 || link.KeepMarked(netns, publish.Mark, with6) != nil {
 		return nil
 	}
-	var err error
 	if d.inside, err = publish.Enter(netns, with6); err != nil {
 		return nil
 	}

@@ -17,8 +17,8 @@ var slirp6 = netip.MustParsePrefix("fd00::/64")
 // slirpAPI is the socket that takes requests for ports (slirp4netns(1), "API SOCKET").
 const slirpAPI = foreignDir + "/api"
 
-// serveSlirp4netns connects netns by slirp4netns. Clients of published ports
-// appear as the gateway.
+// serveSlirp4netns connects netns by slirp4netns. Clients of ports
+// that it publishes itself appear as the gateway.
 func serveSlirp4netns(netns int, r slirp.Request) (*served, error) {
 	if r.Plan.Subnet6 != slirp6 {
 		r = without6(r)
