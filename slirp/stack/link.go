@@ -7,7 +7,6 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +15,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"rbox/slirp/tcp"
 )
 
 const (
@@ -35,30 +36,51 @@ const (
 	smallFrame = 8 << 10
 )
 
-// link is the stack's end of the cable: netstack's link endpoint.
+// link is the stack's end of the cable: netstack's link endpoint, and the goroutine that
+// serves it and the host's sockets of the relay.
 type link struct {
 	mac    tcpip.LinkAddress
 	mtu    uint32
 	owned  func(tcpip.Address) bool // whether an address is the stack's own
-	device atomic.Pointer[device]   // nil: no cable
+	relay  *tcp.Relay
+	epoll  int                    // descriptor of the set that is polled (epoll(7))
+	wake   int                    // one of it, written to end the goroutine (eventfd(2))
+	device atomic.Pointer[device] // nil: no cable
 	up     stack.NetworkDispatcher
-	down   chan struct{} // closed when the device is gone
+	down   chan struct{} // closed when the goroutine has ended, as it does when the device is gone
 }
 
 // device is a tap or a packet socket.
 type device struct {
-	file *os.File
-	raw  syscall.RawConn
-
 	using sync.RWMutex // held to write to fd, and to close it
-	fd    int          // of file; -1: closed
+	fd    int          // -1: closed
 }
 
 func (d *device) close() {
 	d.using.Lock()
+	defer d.using.Unlock()
+	unix.Close(d.fd)
 	d.fd = -1
-	d.using.Unlock()
-	d.file.Close() // waits for the reader, which may be writing
+}
+
+// open makes what is polled.
+func (l *link) open() (err error) {
+	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return os.NewSyscallError("epoll_create1", err)
+	}
+	if l.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err == nil {
+		err = l.watch(l.wake)
+	}
+	if err != nil {
+		unix.Close(l.epoll)
+		return os.NewSyscallError("eventfd", err)
+	}
+	return nil
+}
+
+// watch has fd polled. Events of what is not the relay's have no token.
+func (l *link) watch(fd int) error {
+	return unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
 }
 
 // openDevice takes fd over and sets it up.
@@ -78,9 +100,7 @@ func openDevice(fd int, kind Kind) (*device, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &device{file: os.NewFile(uintptr(fd), "link"), fd: fd}
-	d.raw, err = d.file.SyscallConn()
-	return d, err
+	return &device{fd: fd}, nil
 }
 
 // offloadTap lets the kernel hand over and take segments larger than the MTU, and leave
@@ -117,32 +137,67 @@ func offloadPacket(fd int) error {
 	return nil
 }
 
-// plug connects d and reads from it until it is gone.
+// plug connects d and serves it until it is gone, or unplug is called.
 func (l *link) plug(d *device) error {
 	if !l.device.CompareAndSwap(nil, d) {
 		return errors.New("the stack has a link already")
 	}
+	if err := l.watch(d.fd); err != nil {
+		return os.NewSyscallError("epoll_ctl", err)
+	}
 	go func() {
 		defer close(l.down)
-		r := newReader(l, d)
-		for !r.gone && d.raw.Read(r.drain) == nil {
-		}
+		l.serve(newReader(l, d.fd))
 	}()
 	return nil
+}
+
+// serve is the loop of the stack's one goroutine that waits for descriptors by itself: by
+// Go's poller each frame would have two threads woken in place of one, and processors of
+// their own for nothing.
+func (l *link) serve(r *reader) {
+	var events [64]unix.EpollEvent
+	for !r.gone {
+		n, _ := unix.EpollWait(l.epoll, events[:], l.relay.Wait()) // only EINTR
+		l.relay.Woken()
+		for _, e := range events[:max(n, 0)] {
+			switch {
+			case e.Pad != 0:
+				l.relay.Ready(e)
+			case int(e.Fd) == l.wake:
+				return
+			default:
+				r.drain()
+			}
+		}
+		l.relay.Flush()
+	}
+}
+
+// unplug ends the goroutine and closes all descriptors.
+func (l *link) unplug() {
+	if d := l.device.Load(); d != nil {
+		one := [8]byte{1}
+		_, _ = unix.Write(l.wake, one[:])
+		<-l.down
+		d.close()
+	}
+	unix.Close(l.wake)
+	unix.Close(l.epoll)
 }
 
 // reader reads frames of a device.
 type reader struct {
 	link   *link
-	device *device
+	fd     int
 	front  [frameFront]byte
 	packet *buffer.View // the next packet is read into
 	iov    [2]unix.Iovec
 	gone   bool
 }
 
-func newReader(l *link, d *device) *reader {
-	r := &reader{link: l, device: d}
+func newReader(l *link, fd int) *reader {
+	r := &reader{link: l, fd: fd}
 	r.iov[0].Base = &r.front[0]
 	r.iov[0].SetLen(frameFront)
 	r.renew()
@@ -155,27 +210,27 @@ func (r *reader) renew() {
 	r.iov[1].SetLen(buffer.MaxChunkSize)
 }
 
-// drain reads frames until there is none (false: wait) or the device is gone. It comes
-// back now and then, to notice that the device was closed.
-func (r *reader) drain(fd uintptr) bool {
-	for range 256 {
-		n, _, errno := unix.RawSyscall(unix.SYS_READV, fd, uintptr(unsafe.Pointer(&r.iov[0])), uintptr(len(r.iov)))
+// drain reads the frames there are, but not too many: what they bring is to be acknowledged,
+// so that more comes meanwhile.
+func (r *reader) drain() {
+	const batch = 16
+	for range batch {
+		n, _, errno := unix.RawSyscall(unix.SYS_READV, uintptr(r.fd), uintptr(unsafe.Pointer(&r.iov[0])), uintptr(len(r.iov)))
 		switch {
 		case errno == 0:
 			r.frame(int(n))
 		case errno == unix.EAGAIN:
-			return false
+			return
 		case errno == unix.EINTR, errno == unix.EINVAL:
 			// EINVAL: a frame that a virtio-net header cannot describe, dropped.
 		default: // EBADFD of a tap without interface, ENETDOWN of a packet socket
 			r.gone = true
-			return true
+			return
 		}
 	}
-	return true
 }
 
-// frame hands the frame of n bytes that was read to netstack.
+// frame hands the frame of n bytes that was read to the relay, or else to netstack.
 func (r *reader) frame(n int) {
 	size := n - frameFront
 	if size <= 0 {
@@ -185,6 +240,12 @@ func (r *reader) frame(n int) {
 	packet := r.packet.AsSlice()[:size]
 	if !r.link.accepts(eth, packet) {
 		return
+	}
+	if segment, ok := tcp.Parse(packet); ok {
+		segment.MAC = [6]byte(eth[header.EthernetAddressSize:])
+		if r.link.relay.Segment(&segment) {
+			return
+		}
 	}
 	var view *buffer.View
 	if size <= smallFrame {
@@ -275,6 +336,24 @@ func (d *device) write(pkt *stack.PacketBuffer) tcpip.Error {
 		iov = append(iov, rawfile.IovecFromBytes(b[offset:]))
 		offset = 0
 	}
+	return d.writev(iov)
+}
+
+// write sends a frame of the relay's. What finds no room is lost, as on any cable.
+func (l *link) write(headers, payload []byte) {
+	var iov [2]unix.Iovec
+	iov[0] = rawfile.IovecFromBytes(headers)
+	n := 1
+	if len(payload) > 0 {
+		iov[1] = rawfile.IovecFromBytes(payload)
+		n = 2
+	}
+	if d := l.device.Load(); d != nil {
+		d.writev(iov[:n])
+	}
+}
+
+func (d *device) writev(iov []unix.Iovec) tcpip.Error {
 	d.using.RLock()
 	defer d.using.RUnlock()
 	if d.fd < 0 {

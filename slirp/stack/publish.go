@@ -47,7 +47,7 @@ func (s *Stack) serveClient(conn *net.TCPConn, t publish.Target) {
 		abort(conn)
 		return
 	}
-	s.relay(inside, queue, conn)
+	s.join(inside, queue, conn)
 }
 
 // udpPort is a published UDP port.

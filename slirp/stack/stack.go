@@ -1,7 +1,8 @@
 // Package stack is the network of a container as a program: it reads and writes
 // the Ethernet frames of one link, is the gateway and the DNS server at its far end,
 // and makes the container's connections on the host with the host's own sockets.
-// TCP and IP inside are gVisor's netstack.
+// IP inside is gVisor's netstack, and so are its own servers; TCP of connections to
+// the outside is package tcp, and UDP is done here.
 package stack
 
 import (
@@ -19,10 +20,11 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	nettcp "gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
 	"rbox/slirp/publish"
+	"rbox/slirp/tcp"
 )
 
 // Kind says what a link's descriptor is.
@@ -68,6 +70,7 @@ type Stack struct {
 	life   context.Context // ends with Close
 	end    context.CancelFunc
 
+	relay *tcp.Relay // of the containers' connections
 	tcp   outgoing
 	udp   udpTable
 	ping  pingTable
@@ -88,12 +91,17 @@ func New(config Config) (*Stack, error) {
 		owned: func(a tcpip.Address) bool { return s.owns(fromTCPIP(a)) },
 		down:  make(chan struct{}),
 	}
+	if err := s.link.open(); err != nil {
+		return nil, fmt.Errorf("start the network stack: %w", err)
+	}
+	s.relay = s.newRelay()
+	s.link.relay = s.relay
 	s.net = stack.New(stack.Options{
 		NetworkProtocols: []stack.NetworkProtocolFactory{
 			arp.NewProtocol, ipv4.NewProtocol, ipv6.NewProtocolWithOptions(ipv6.Options{}),
 		},
 		TransportProtocols: []stack.TransportProtocolFactory{
-			tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6,
+			nettcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6,
 		},
 	})
 	if err := s.setUp(); err != nil {
@@ -203,10 +211,8 @@ func (s *Stack) Close() error {
 	s.udp.close()
 	s.ping.close()
 	s.tcp.close()
-	if d := s.link.device.Load(); d != nil {
-		d.close()
-		<-s.link.down
-	}
+	s.relay.Close()
+	s.link.unplug()
 	s.net.Destroy()
 	return nil
 }

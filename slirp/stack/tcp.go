@@ -1,28 +1,22 @@
 package stack
 
 import (
-	"context"
-	"errors"
 	"net"
 	"net/netip"
 	"runtime"
 	"runtime/debug"
 	"sync"
-	"syscall"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
+
+	"rbox/slirp/tcp"
 )
 
 const (
-	// maxDialing is how many connections may be on their way at a time: each has a
-	// socket of the host and two goroutines, before the container has any cost of it.
-	maxDialing = 4096
-
 	// Keep-alive towards the container: a named network's containers come and go
 	// without a word. The host's side has the kernel's defaults (tcp(7)).
 	keepIdle     = 2 * time.Minute
@@ -34,15 +28,12 @@ const (
 	timeWait = time.Second
 )
 
-// outgoing is the container's connections to the outside.
+// outgoing is the connections that netstack ends.
 type outgoing struct {
-	forwarder *tcp.Forwarder
-
-	mu      sync.Mutex
-	dialing map[stack.TransportEndpointID]uint32 // with the SYN's sequence number
-	relays  map[*relay]struct{}                  // all of them, published ports' too
-	idle    *time.Timer                          // runs since the last relay ended
-	closed  bool
+	mu     sync.Mutex
+	relays map[*relay]struct{}
+	idle   *time.Timer // runs since the last relay ended
+	closed bool
 }
 
 // idleAfter is how long after its last connection the stack gives its buffers' memory
@@ -57,7 +48,7 @@ func (s *Stack) tuneTCP() tcpip.Error {
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: 8 << 20}
 	send := tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: 8 << 20}
 	for _, option := range []tcpip.SettableTransportProtocolOption{&sack, &moderate, &wait, &receive, &send} {
-		if err := s.net.SetTransportProtocolOption(tcp.ProtocolNumber, option); err != nil {
+		if err := s.net.SetTransportProtocolOption(header.TCPProtocolNumber, option); err != nil {
 			return err
 		}
 	}
@@ -65,102 +56,43 @@ func (s *Stack) tuneTCP() tcpip.Error {
 }
 
 func (s *Stack) startTCP() {
-	s.tcp.dialing = map[stack.TransportEndpointID]uint32{}
 	s.tcp.relays = map[*relay]struct{}{}
-	s.tcp.forwarder = tcp.NewForwarder(s.net, 0, maxDialing, s.connect)
-	s.net.SetTransportProtocolHandler(tcp.ProtocolNumber, s.handleTCP)
+	s.net.SetTransportProtocolHandler(header.TCPProtocolNumber, s.handleTCP)
 }
 
-// handleTCP takes segments of no connection of the stack's. False: netstack resets.
+// newRelay returns what makes the containers' connections.
+func (s *Stack) newRelay() *tcp.Relay {
+	return tcp.New(tcp.Config{
+		MAC: [6]byte(s.config.MAC), MTU: s.config.MTU, Epoll: s.link.epoll,
+		Write: s.link.write, Outside: s.outside, Refuse: s.refuse, Idle: func() { go freeMemory() }, Logf: s.config.Logf,
+	})
+}
+
+// handleTCP takes segments that netstack found in fragments, or behind extension headers, and
+// those that neither it nor the relay knows of. False: netstack resets.
 func (s *Stack) handleTCP(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
-	segment := header.TCP(pkt.TransportHeader().Slice())
-	if segment.Flags()&(header.TCPFlagSyn|header.TCPFlagAck|header.TCPFlagRst) != header.TCPFlagSyn {
-		return false
-	}
-	if _, err := s.outside(fromTCPIP(id.LocalAddress)); err != nil {
-		return s.refuse(id, segment.SequenceNumber(), err)
-	}
-	s.tcp.mu.Lock()
-	if _, again := s.tcp.dialing[id]; again || s.tcp.closed {
-		s.tcp.mu.Unlock()
-		return true
-	}
-	s.tcp.dialing[id] = segment.SequenceNumber()
-	s.tcp.mu.Unlock()
-	if s.tcp.forwarder.HandlePacket(id, pkt) {
-		return true
-	}
-	s.tcp.dialed(id)
-	return false
-}
-
-func (o *outgoing) dialed(id stack.TransportEndpointID) (sequence uint32) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	sequence = o.dialing[id]
-	delete(o.dialing, id)
-	return sequence
+	view := stack.PayloadSince(pkt.TransportHeader())
+	defer view.Release()
+	segment, ok := tcp.ParseTCP(fromTCPIP(id.RemoteAddress), fromTCPIP(id.LocalAddress), view.AsSlice())
+	return ok && s.relay.Segment(&segment)
 }
 
 // refuse answers a SYN whose destination cannot be reached. False: with a reset.
-func (s *Stack) refuse(id stack.TransportEndpointID, sequence uint32, err error) bool {
+func (s *Stack) refuse(f tcp.Flow, sequence uint32, err error) bool {
 	reason, ok := unreachableFor(err)
 	if !ok {
 		return false
 	}
 	var start [8]byte // of the segment: what RFC 792 has an error quote
 	h := header.TCP(append(start[:], make([]byte, header.TCPMinimumSize-len(start))...))
-	h.SetSourcePort(id.RemotePort)
-	h.SetDestinationPort(id.LocalPort)
+	h.SetSourcePort(f.Inside.Port())
+	h.SetDestinationPort(f.Outside.Port())
 	h.SetSequenceNumber(sequence)
 	s.unreachable(reason, original{
-		src: fromTCPIP(id.RemoteAddress), dst: fromTCPIP(id.LocalAddress),
+		src: f.Inside.Addr(), dst: f.Outside.Addr(),
 		protocol: header.TCPProtocolNumber, payload: h[:len(start)], size: header.TCPMinimumSize,
 	})
 	return true
-}
-
-// connect makes the connection that a SYN asks for: on the host first, so that what
-// happens there is what the container sees.
-func (s *Stack) connect(request *tcp.ForwarderRequest) {
-	id := request.ID()
-	host, err := s.dial(netip.AddrPortFrom(fromTCPIP(id.LocalAddress), id.LocalPort))
-	sequence := s.tcp.dialed(id)
-	if err != nil {
-		s.notConnected(request, sequence, err)
-		return
-	}
-	queue := new(waiter.Queue)
-	inside, terr := request.CreateEndpoint(queue)
-	request.Complete(false)
-	if terr != nil { // the container gave up meanwhile
-		abort(host)
-		return
-	}
-	s.relay(inside, queue, host)
-}
-
-// notConnected answers a SYN whose connection failed on the host as that did. One that
-// timed out there times out here.
-func (s *Stack) notConnected(request *tcp.ForwarderRequest, sequence uint32, err error) {
-	id := request.ID()
-	s.config.Logf("connect to %s port %d: %v", id.LocalAddress, id.LocalPort, err)
-	silent := errors.Is(err, syscall.ETIMEDOUT) || errors.Is(err, context.Canceled)
-	request.Complete(!silent && !s.refuse(id, sequence, err))
-}
-
-// dial connects to what the container calls dst.
-func (s *Stack) dial(dst netip.AddrPort) (*net.TCPConn, error) {
-	addr, err := s.outside(dst.Addr())
-	if err != nil {
-		return nil, err
-	}
-	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: -1, Interval: -1, Count: -1}}
-	conn, err := dialer.DialContext(s.life, "tcp", netip.AddrPortFrom(addr, dst.Port()).String())
-	if err != nil {
-		return nil, err
-	}
-	return conn.(*net.TCPConn), nil
 }
 
 // abort resets a connection of the host's.
@@ -169,8 +101,8 @@ func abort(conn *net.TCPConn) {
 	conn.Close()
 }
 
-// relay copies between an endpoint inside and a connection outside until both end.
-func (s *Stack) relay(inside tcpip.Endpoint, queue *waiter.Queue, host *net.TCPConn) {
+// join copies between an endpoint inside and a connection outside until both end.
+func (s *Stack) join(inside tcpip.Endpoint, queue *waiter.Queue, host *net.TCPConn) {
 	keepAlive(inside)
 	r := &relay{inside: inside, queue: queue, host: host}
 	if !s.tcp.add(r) {
@@ -246,6 +178,7 @@ func (o *outgoing) resetIf(is func(*relay) bool, closed bool) {
 
 // Forget ends the connections and flows of a container that has left the network.
 func (s *Stack) Forget(container netip.Addr) {
+	s.relay.Forget(container)
 	s.tcp.resetIf(func(r *relay) bool {
 		remote, err := r.inside.GetRemoteAddress()
 		return err == nil && fromTCPIP(remote.Addr) == container

@@ -155,9 +155,7 @@ func TestTCPResetsPassBothWays(t *testing.T) {
 			}
 		}
 		w.eventually("no connection is left", func() bool {
-			w.stack.tcp.mu.Lock()
-			defer w.stack.tcp.mu.Unlock()
-			return len(w.stack.tcp.relays)+len(w.stack.tcp.dialing) == 0
+			return w.stack.relay.Len() == 0
 		})
 	})
 }
@@ -225,9 +223,7 @@ func TestTCPThousandsOfConnections(t *testing.T) {
 		}
 		all.Wait()
 		w.eventually("no connection is left", func() bool {
-			w.stack.tcp.mu.Lock()
-			defer w.stack.tcp.mu.Unlock()
-			return len(w.stack.tcp.relays) == 0
+			return w.stack.relay.Len() == 0
 		})
 	})
 }

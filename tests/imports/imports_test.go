@@ -29,7 +29,7 @@ var mayImport = map[string][]string{
 	"rootfs/volume":    {"rootfs", "rootfs/filecopy"},
 
 	"slirp/process": {"slirp/link", "slirp/publish", "slirp/stack", "slirp/dns"}, // the network process: nothing else carries a network stack
-	"slirp/stack":   {"slirp/publish"},                                           // whose listeners it has
+	"slirp/stack":   {"slirp/publish", "slirp/tcp"},                              // listeners, and containers' connections
 
 	"userns/container/events": {"userns/container/logfile"}, // which follows files
 }
