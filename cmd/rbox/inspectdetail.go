@@ -272,7 +272,7 @@ func newDetailHost(c container.Config) detailHost {
 		IpcMode: c.Options.Ipc, PidMode: c.Options.Pid, UTSMode: c.Options.Uts, UsernsMode: c.Options.Userns,
 		ReadonlyRootfs: p.ReadOnly, ShmSize: p.ShmSize, Runtime: "rbox", Devices: []detailDevice{}, Ulimits: []detailUlimit{},
 		MaskedPaths: notNil(p.Masked), ReadonlyPaths: notNil(p.Locked), CapAdd: c.Options.CapAdd, CapDrop: c.Options.CapDrop,
-		Privileged: c.Options.Privileged, Sysctls: sysctlMap(p),
+		Privileged: c.Options.Privileged, Sysctls: sysctlMap(p), SecurityOpt: c.Options.SecurityOpt,
 	}
 	if h.RestartPolicy.Name == "" {
 		h.RestartPolicy.Name = "no"

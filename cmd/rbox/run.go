@@ -372,7 +372,7 @@ func (c *RunCmd) prepare(app *App, launch *container.Launch, home *container.Hom
 		Options: n.options,
 	}
 	o := &config.Options
-	o.AddHost, o.Binds = c.AddHost, c.Volume
+	o.AddHost, o.Binds, o.SecurityOpt = c.AddHost, c.Volume, c.SecurityOpt
 	o.Args = os.Args[1:]
 	if o.Dir, err = os.Getwd(); err != nil { // it was deleted
 		o.Dir = ""
@@ -384,6 +384,9 @@ func (c *RunCmd) prepare(app *App, launch *container.Launch, home *container.Hom
 		return err
 	}
 	if err = c.confine(app, &config); err != nil {
+		return err
+	}
+	if err = c.secure(&config.Plan); err != nil {
 		return err
 	}
 	if err = c.network(app, &config, n, from.config); err != nil {

@@ -99,8 +99,10 @@ type Options struct {
 	CapAdd     []string `json:",omitempty"` // as CAP_NET_RAW, or ALL
 	CapDrop    []string `json:",omitempty"`
 	Privileged bool     `json:",omitempty"`
-	Args       []string `json:",omitempty"` // the command line that made it, after the program's name
-	Dir        string   `json:",omitempty"` // where that was given
+	// SecurityOpt are those of --security-opt, as given.
+	SecurityOpt []string `json:",omitempty"`
+	Args        []string `json:",omitempty"` // the command line that made it, after the program's name
+	Dir         string   `json:",omitempty"` // where that was given
 }
 
 // State is what became of it: its folder's state.json, written by whoever

@@ -223,6 +223,9 @@ func explain(err error, account stage.Account) error {
 	if dir, ok := strings.CutPrefix(step.Step, stage.ChdirStep); ok {
 		return &Failure{Text: fmt.Sprintf("working directory %q: %v", clip(dir), step.Err), Status: 126}
 	}
+	if step.Step == stage.SeccompStep && (step.Err == unix.ENOSYS || step.Err == unix.EINVAL) {
+		return &Failure{Text: step.Error(), Advice: "if this kernel has no seccomp filters: --security-opt seccomp=unconfined", Status: 125}
+	}
 	if !strings.HasPrefix(step.Step, stage.ExecStep) {
 		return fmt.Errorf("start the program: %w", err)
 	}

@@ -36,6 +36,7 @@ func (p *Plan) Join(r Ready, namespaces []Namespace) *userns.Program {
 	p.drop(c, r.Account)
 	c.Call(ChdirStep+p.Process.Cwd, unix.SYS_CHDIR, c.Str(p.Process.Cwd)).SkipIf0(regCwd)
 	c.DefaultSignals()
+	p.filter(c)
 	p.exec(c, r)
 	return c
 }

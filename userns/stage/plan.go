@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"rbox/idmap"
 	"rbox/rootfs"
+	"rbox/userns/confine"
 )
 
 // A Plan is all that the monitor needs to know, decided beforehand in the
@@ -95,6 +98,30 @@ type Process struct {
 	Rlimits      []Rlimit
 	Capabilities uint64 // bounding set; bit n is capability n
 	Ambient      uint64 // those of them that a user who is not root has from the start
+
+	NoNewPrivileges bool // no exec gives more rights (PR_SET_NO_NEW_PRIVS)
+	Seccomp         Seccomp
+}
+
+// Seccomp is the filter of system calls. None is the built-in one for
+// confine.DefaultCapabilities.
+type Seccomp struct {
+	// Profile is where it comes from: a file, confine.Unconfined for no filter,
+	// confine.BuiltinProfile or "".
+	Profile string `json:",omitempty"`
+	Filter  []byte `json:",omitempty"` // struct sock_filter, one after the other
+	Flags   uint32 `json:",omitempty"` // of seccomp(2), of Filter
+}
+
+// filter is what the kernel is to get, "" for none.
+func (s *Seccomp) filter() (code string, flags uint32) {
+	switch {
+	case s.Profile == confine.Unconfined:
+		return "", 0
+	case len(s.Filter) > 0:
+		return string(s.Filter), s.Flags
+	}
+	return confine.Builtin(), unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW
 }
 
 // Login is the user as the host knows them.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -86,6 +87,7 @@ func (p *Plan) Program(r Ready) *userns.Program {
 	c.TellReady()
 	c.Call(ChdirStep+p.Process.Cwd, unix.SYS_CHDIR, c.Str(p.Process.Cwd)).SkipIf0(regCwd)
 	c.DefaultSignals()
+	p.filter(c)
 	p.exec(c, r)
 	return c
 }
@@ -318,49 +320,93 @@ func (p *Plan) drop(c *userns.Program, a Account) {
 	if p.Namespaces.Single {
 		if filter := confine.Pretend(); filter != nil {
 			prog := &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-			c.Call("install the seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, userns.Ref(c, prog))
+			c.Call("pretend that there are other ids", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, userns.Ref(c, prog))
 		}
 	} else if !p.Process.KeepGroups {
 		groups := append([]uint32{a.GID}, slices.DeleteFunc(slices.Clone(a.Groups), func(g uint32) bool { return g == a.GID })...)
 		c.Call("set the groups", unix.SYS_SETGROUPS, len(groups), userns.Ref(c, &groups[0]))
 	}
-	ambient := p.Process.Ambient & p.Process.Capabilities
-	if a.UID == 0 { // who gets all that are left by exec
-		ambient = 0
-	}
-	if ambient != 0 {
+	keep, ambient := p.keep(a)
+	if keep != 0 {
 		c.Call("keep capabilities", unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1, 0, 0, 0)
 	}
 	c.Call("set the group id", unix.SYS_SETRESGID, int(a.GID), int(a.GID), int(a.GID))
 	c.Call("set the user id", unix.SYS_SETRESUID, int(a.UID), int(a.UID), int(a.UID))
-	if ambient != 0 {
-		raise(c, ambient)
+	if keep != 0 {
+		raise(c, keep, ambient)
 	}
 }
 
-// raise makes set the capabilities of a process that is not root, now and after
-// its exec (capabilities(7), "Ambient").
-func raise(c *userns.Program, set uint64) {
+// keep are the capabilities that a user other than root has until the exec, and
+// those of them that the exec leaves. Without no_new_privs, seccomp(2) asks for
+// CAP_SYS_ADMIN.
+func (p *Plan) keep(a Account) (keep, ambient uint64) {
+	if a.UID == 0 { // who gets all of the bounding set by exec
+		return 0, 0
+	}
+	ambient = p.Process.Ambient & p.Process.Capabilities
+	keep = ambient
+	if code, _ := p.Process.Seccomp.filter(); code != "" && !p.Process.NoNewPrivileges {
+		keep |= 1 << unix.CAP_SYS_ADMIN
+	}
+	return keep, ambient
+}
+
+// raise makes set the capabilities of a process that is not root, and ambient
+// those after its exec, too (capabilities(7)).
+func raise(c *userns.Program, set, ambient uint64) {
 	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	data := new([2]unix.CapUserData)
 	for i := range data {
 		half := uint32(set >> (32 * i))
-		data[i] = unix.CapUserData{Effective: half, Permitted: half, Inheritable: half}
+		data[i] = unix.CapUserData{Effective: half, Permitted: half, Inheritable: uint32(ambient >> (32 * i))}
 	}
 	c.Call("set the capabilities", unix.SYS_CAPSET, userns.Ref(c, header), userns.Ref(c, data))
 	for n := range confine.LastCapability + 1 {
-		if set&(1<<n) != 0 {
+		if ambient&(1<<n) != 0 {
 			c.Call("raise a capability", unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, n, 0, 0).Pass(unix.EINVAL)
 		}
 	}
 }
 
+// sockFprog is struct sock_fprog of seccomp(2).
+type sockFprog struct {
+	instructions uint16
+	program      *byte
+}
+
+// filter installs the filter of system calls. It is the last step before the
+// exec, so that a profile need not allow what rbox itself has to do. Where an
+// earlier filter refuses with an errno what this one allows, the earlier one
+// holds; of two errnos this one's does (seccomp(2)).
+func (p *Plan) filter(c *userns.Program) {
+	if p.Process.NoNewPrivileges {
+		c.Call("set no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+	}
+	code, flags := p.Process.Seccomp.filter()
+	if code == "" {
+		return
+	}
+	prog := userns.Ref(c, &sockFprog{uint16(len(code) / 8), unsafe.StringData(code)})
+	install := func(flags uint32) userns.StepRef {
+		return c.Call(SeccompStep, unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, int(flags), prog)
+	}
+	const optional = unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW // Linux 4.17
+	if flags&optional == 0 {
+		install(flags)
+		return
+	}
+	install(flags).Else(func() { install(flags &^ optional) })
+}
+
 // ExecStep begins the name of the step that runs the user's program, ChdirStep
 // that of one that enters its directory, and RlimitStep of one that sets a limit.
+// SeccompStep is that of the step that installs the filter of system calls.
 const (
-	ExecStep   = "exec "
-	ChdirStep  = "chdir to "
-	RlimitStep = "set resource limit "
+	ExecStep    = "exec "
+	ChdirStep   = "chdir to "
+	RlimitStep  = "set resource limit "
+	SeccompStep = "install the seccomp filter"
 )
 
 // exec runs the program: a name with a slash as it is, another one where PATH

@@ -68,8 +68,12 @@ var order = [][2]string{
 	{"drop a capability", "set the user id"}, // CAP_SETPCAP goes with the ids
 	{"set the groups", "set the group id"},
 	{"set the group id", "set the user id"},
-	{"install the seccomp filter", "set the user id"}, // it needs CAP_SYS_ADMIN
-	{"set the user id", "prctl"},                      // which a change of ids clears
+	{"pretend that there are other ids", "set the user id"}, // it needs CAP_SYS_ADMIN
+	{"set the capabilities", "install the seccomp filter"},
+	{"set no_new_privs", "install the seccomp filter"},
+	{"unblock signals", "install the seccomp filter"}, // nothing but exec comes after it
+	{"unblock signals", "set no_new_privs"},
+	{"set the user id", "prctl"}, // which a change of ids clears
 	{"prctl", "find the parent alive"},
 	{"find the parent alive", "exec "},
 	{"reset signals", "exec "},
@@ -86,6 +90,7 @@ func TestProgramOrder(t *testing.T) {
 		"its own init":  func(p *Plan, r *Ready) { r.InitFile = 9 },
 		"a path":        func(p *Plan, _ *Ready) { p.Process.Args = []string{"/bin/sh"} },
 		"another's ids": func(p *Plan, r *Ready) { r.JoinUser = 9 },
+		"no privileges": func(p *Plan, _ *Ready) { p.Process.NoNewPrivileges = true },
 		"host network":  func(p *Plan, _ *Ready) { p.Namespaces.HostNetwork = true },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -124,7 +129,7 @@ func inEvery(t *testing.T, got []string) {
 	for _, step := range []string{
 		"wait for the parent", "make its mounts private", "pivot_root", "unmount the host's root", "mask /proc/kcore",
 		"make /proc/sys read-only", "make / read-only", "close other descriptors", "drop a capability",
-		"set the group id", "set the user id", "prctl", "find the parent alive", "reset signals",
+		"set the group id", "set the user id", "prctl", "find the parent alive", "reset signals", "install the seccomp filter",
 	} {
 		if !slices.Contains(got, step) {
 			t.Errorf("there is no step %q", step)
@@ -144,8 +149,16 @@ func TestProgramContents(t *testing.T) {
 		"groups":               {func(*Plan, *Ready) {}, "set the groups", 1},
 		"kept groups":          {func(p *Plan, _ *Ready) { p.Process.KeepGroups = true }, "set the groups", 0},
 		"groups of one id":     {func(p *Plan, _ *Ready) { p.Namespaces.Single = true }, "set the groups", 0},
-		"seccomp":              {func(p *Plan, _ *Ready) { p.Namespaces.Single = true }, "install the seccomp filter", 1},
-		"no seccomp":           {func(*Plan, *Ready) {}, "install the seccomp filter", 0},
+		"one id":               {func(p *Plan, _ *Ready) { p.Namespaces.Single = true }, "pretend that there are other ids", 1},
+		"many ids":             {func(*Plan, *Ready) {}, "pretend that there are other ids", 0},
+		"seccomp":              {func(*Plan, *Ready) {}, "install the seccomp filter", 2}, // with SPEC_ALLOW, and without
+		"no seccomp":           {func(p *Plan, _ *Ready) { p.Process.Seccomp.Profile = "unconfined" }, "install the seccomp filter", 0},
+		"a seccomp profile":    {func(p *Plan, _ *Ready) { p.Process.Seccomp.Filter = make([]byte, 8) }, "install the seccomp filter", 1},
+		"a right for seccomp":  {func(*Plan, *Ready) {}, "set the capabilities", 1},
+		"root has the right":   {func(_ *Plan, r *Ready) { r.Account.UID = 0 }, "set the capabilities", 0},
+		"no right is needed":   {func(p *Plan, _ *Ready) { p.Process.NoNewPrivileges = true }, "set the capabilities", 0},
+		"no_new_privs":         {func(p *Plan, _ *Ready) { p.Process.NoNewPrivileges = true }, "set no_new_privs", 1},
+		"new privileges":       {func(*Plan, *Ready) {}, "set no_new_privs", 0},
 		"loopback":             {func(*Plan, *Ready) {}, "bring the loopback interface up", 1},
 		"the host's loopback":  {func(p *Plan, _ *Ready) { p.Namespaces.HostNetwork = true }, "bring the loopback interface up", 0},
 		"writable root":        {func(p *Plan, _ *Ready) { p.ReadOnly = false }, "make / read-only", 0},

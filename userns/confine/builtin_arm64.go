@@ -1,0 +1,6 @@
+package confine
+
+import _ "embed"
+
+//go:embed builtin_arm64.bpf
+var builtin string
