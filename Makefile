@@ -17,7 +17,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 
 export CGO_ENABLED := 0
 
-.PHONY: all build deps test test-vm bench demo docs fmt clean help
+.PHONY: all build deps test test-vm bench demo docs docs-security fmt clean help
 
 all: build
 
@@ -48,6 +48,9 @@ demo: deps build ## pull an image and run a container as an unprivileged user
 docs: ## write what docs/commands has of the command line
 	@$(GO) test -count=1 -run '^TestPages$$' ./cmd/rbox -update
 
+docs-security: build ## try again what docs/security.md has of rbox beside podman
+	@$(GO) test -count=1 -run '^TestBesidePodman$$' ./tests -update
+
 fmt: ## gofmt everything
 	@gofmt -l -w cmd userns idmap rootfs slirp cgroupv2 tests
 
@@ -55,4 +58,4 @@ clean: ## delete what make built
 	rm -rf bin $(STAGEBIN) $(dir $(STAGEBIN))*.sum $(NETWORKBIN) $(WHOLE) $(WHOLE).sum
 
 help:
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

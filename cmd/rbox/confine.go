@@ -20,7 +20,7 @@ type confineFlags struct {
 	CapAdd      []string `group:"Confinement" sep:"none" help:"Add a capability, or ALL." placeholder:"CAPABILITY"`
 	CapDrop     []string `group:"Confinement" sep:"none" help:"Drop a capability, or ALL." placeholder:"CAPABILITY"`
 	Privileged  bool     `group:"Confinement" help:"Take away what confines the container beyond being yours: give it all capabilities of its user namespace, all of /proc and /sys, and the devices that you may open."`
-	SecurityOpt []string `group:"Confinement" sep:"none" help:"seccomp=FILE, seccomp=unconfined or no-new-privileges." placeholder:"OPTION"`
+	SecurityOpt []string `group:"Confinement" sep:"none" help:"seccomp=FILE, seccomp=unconfined, no-new-privileges, mask=PATH, unmask=PATH, or unmask=ALL." placeholder:"OPTION"`
 	Device      []string `group:"Confinement" sep:"none" help:"Bind a device node of this host, or all in a directory." placeholder:"SOURCE[:TARGET[:rwm]]"`
 	Sysctl      []string `group:"Confinement" sep:"none" help:"Set a kernel parameter of the container's network, IPC or UTS namespace." placeholder:"NAME=VALUE"`
 }

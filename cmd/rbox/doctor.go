@@ -24,10 +24,14 @@ import (
 type DoctorCmd struct {
 	Format    string `enum:"text,json" default:"text" help:"text, or json with all that was found."`
 	FixScript bool   `help:"Print what an administrator can do as a shell script, instead of the findings."`
+	Security  string `help:"Tell what confines a container, as it was asked for and as the kernel says, instead of the findings." placeholder:"CONTAINER"`
 }
 
 // Run examines the host. It fails if containers cannot run at all.
 func (c *DoctorCmd) Run(app *App) error {
+	if c.Security != "" {
+		return c.security(app)
+	}
 	p := here(app)
 	diagnosis := p.examine()
 	switch {

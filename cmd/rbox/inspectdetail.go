@@ -68,6 +68,8 @@ type detailState struct {
 	CgroupPath string                       `json:",omitempty"`
 	Pressure   map[string]cgroupv2.Pressure `json:",omitempty"`
 	Health     *detailHealth                `json:",omitempty"`
+	// Confinement is what the kernel says of the first process.
+	Confinement *Confinement `json:",omitempty"`
 }
 
 type detailHealth struct {
@@ -255,6 +257,9 @@ func newDetailState(info container.Info) detailState {
 	if info.Running && s.Cgroup != "" {
 		d.CgroupPath = s.Cgroup
 		d.Pressure = cgroupv2.ReadPressure(s.Cgroup)
+	}
+	if c, ok := confinementOf(s.Pid); ok && info.Running {
+		d.Confinement = &c
 	}
 	if s.Health != nil {
 		d.Health = &detailHealth{s.Health.Status, s.Health.FailingStreak, s.Health.Log}
