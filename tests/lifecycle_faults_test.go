@@ -597,7 +597,7 @@ func TestManyLifecyclesAtOnce(t *testing.T) {
 		for _, list := range lists {
 			data, _ := os.ReadFile(list)
 			for _, child := range strings.Fields(string(data)) {
-				if stat, err := os.ReadFile("/proc/" + child + "/stat"); err == nil && state(stat) == 'Z' {
+				if stat, err := os.ReadFile("/proc/" + child + "/stat"); err == nil && ended(stat) {
 					t.Errorf("%s has a zombie, %s", describe(pid), stat)
 				}
 			}

@@ -53,7 +53,7 @@ func processesOf(dir string) (pids []int) {
 
 func isOf(pid int, dir string) bool {
 	base := fmt.Sprintf("/proc/%d/", pid)
-	if s, err := os.ReadFile(base + "stat"); err != nil || state(s) == 'Z' {
+	if s, err := os.ReadFile(base + "stat"); err != nil || ended(s) {
 		return false
 	}
 	for _, file := range []string{"cmdline", "environ", "mountinfo"} {
@@ -83,12 +83,11 @@ func mentions(text, dir string) bool {
 	}
 }
 
-// state is the state letter of a /proc/PID/stat.
-func state(stat []byte) byte {
-	if i := bytes.LastIndex(stat, []byte(") ")); i >= 0 && i+2 < len(stat) {
-		return stat[i+2]
-	}
-	return '?'
+// ended tells by a /proc/PID/stat whether the process is a zombie. Its first
+// thread is one also while another calls execve(2).
+func ended(stat []byte) bool {
+	f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	return len(f) > 17 && f[0] == "Z" && f[17] == "1"
 }
 
 func describe(pid int) string {
@@ -123,5 +122,5 @@ func children(pid int) (all []int) {
 // alive reports whether pid is a process that has not ended.
 func alive(pid int) bool {
 	s, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	return err == nil && state(s) != 'Z'
+	return err == nil && !ended(s)
 }

@@ -65,10 +65,12 @@ func (c *client) close() {
 
 // listen serves all who connect to the container's socket.
 func (m *monitor) listen() {
-	sock, err := listenControl(m.Dir)
-	m.listening.Done()
+	sock, err := -1, error(nil)
+	m.listening.Do(func() { sock, err = listenControl(m.Dir) })
 	if err != nil {
 		m.first.send(message{Notice: "other commands cannot reach the container: " + err.Error()})
+	}
+	if sock < 0 {
 		return
 	}
 	for {

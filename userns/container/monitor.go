@@ -63,8 +63,8 @@ type monitor struct {
 	over     chan struct{} // closed at the end of a run
 	main     chan func()   // for the main thread to do
 
-	sharesPids uint64 // the program's mount namespace, if it has no pid namespace of its own; else 0
-	listening  sync.WaitGroup
+	sharesPids uint64         // the program's mount namespace, if it has no pid namespace of its own; else 0
+	listening  sync.Once      // the control socket is made, or will not be
 	guests     sync.WaitGroup // further programs, for as long as they need us
 }
 
@@ -306,7 +306,6 @@ func (m *monitor) announce() error {
 	m.releaseStreams()
 	m.watch() // whoever hears of the start may record what it does next
 	m.first.sendStarted(m.child.Pid)
-	m.listening.Add(1)
 	go m.listen()
 	go m.serve(m.first)
 	if m.Timeout > 0 {
@@ -541,7 +540,7 @@ func (m *monitor) doom() {
 	if !m.AutoRemove {
 		return
 	}
-	m.listening.Wait() // for the socket in the folder
+	m.listening.Do(func() {}) // nobody can connect any more; or the socket in the folder is waited for
 	m.mu.Lock()
 	m.event("destroy", nil)
 	name := Info{Config: m.Config, State: m.state}.Name()

@@ -3,10 +3,12 @@ package container
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -97,6 +99,46 @@ func TestExplain(t *testing.T) {
 	if hinted.Status != 125 || hinted.Hint() == "" {
 		t.Errorf("the hint is lost: %+v", hinted)
 	}
+}
+
+// firstThreadEnds in the environment makes the test binary a process whose first
+// thread has ended, and another reads.
+const firstThreadEnds = "RBOX_TEST_FIRST_THREAD_ENDS"
+
+func init() {
+	if os.Getenv(firstThreadEnds) == "" {
+		return
+	}
+	go func() {
+		io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	}()
+	unix.RawSyscall(unix.SYS_EXIT, 0, 0, 0) // main and init have the first thread
+}
+
+func TestIsZombie(t *testing.T) {
+	eventually := func(pid int, state string, want bool) {
+		t.Helper()
+		for begun := time.Now(); time.Since(begun) < 10*time.Second; time.Sleep(time.Millisecond) {
+			if f := statFields(pid); f != nil && f[0] == state && isZombie(pid) == want {
+				return
+			}
+		}
+		t.Errorf("not %s and zombie %t within 10 s: %v", state, want, statFields(pid))
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), firstThreadEnds+"=1")
+	in, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	eventually(cmd.Process.Pid, "Z", false)
+	in.Close()
+	eventually(cmd.Process.Pid, "Z", true)
 }
 
 func TestAlive(t *testing.T) {

@@ -1,7 +1,7 @@
 package container
 
 import (
-	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -28,24 +28,22 @@ func (s State) monitorLives(id string) bool {
 
 // monitorStopped tells whether a signal has stopped the monitor.
 func (s State) monitorStopped() bool {
-	c := processState(s.Monitor)
-	return c == 'T' || c == 't'
+	f := statFields(s.Monitor)
+	return f != nil && (f[0] == "T" || f[0] == "t")
 }
 
 // isOver tells whether the process that s names has ended, which its monitor has
 // not recorded yet, or did not live to: the kernel kills the process before the
 // last thread of a killed monitor lets go of the lock.
 func (s State) isOver() bool {
-	return s.Pid != 0 && (!s.alive() || processState(s.Pid) == 'Z')
+	return s.Pid != 0 && (!s.alive() || isZombie(s.Pid))
 }
 
-// processState is field 3 of /proc/PID/stat (proc_pid_stat(5)), 0 without one.
-func processState(pid int) byte {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if i := strings.LastIndexByte(string(b), ')'); err == nil && i >= 0 && i+2 < len(b) {
-		return b[i+2]
-	}
-	return 0
+// isZombie tells whether pid has ended and nobody has waited for it. Its first
+// thread alone may have ended: for good, or while another calls execve(2).
+func isZombie(pid int) bool {
+	f := statFields(pid)
+	return f != nil && f[0] == "Z" && f[20-3] == "1"
 }
 
 // bootID is the kernel's random name of this boot.
@@ -59,17 +57,26 @@ func startTime(pid int) (uint64, error) { return statField(pid, 22) }
 
 // statField is a number of /proc/PID/stat, after the command's name, which is the second.
 func statField(pid, n int) (uint64, error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return 0, err
-	}
-	// The command's name is in brackets and may hold anything.
-	_, rest, ok := strings.Cut(string(b[strings.LastIndexByte(string(b), ')')+1:]), " ")
-	f := strings.Fields(rest)
-	if !ok || len(f) < 20 {
-		return 0, errors.New("unreadable /proc/PID/stat")
+	f := statFields(pid)
+	if f == nil {
+		return 0, fmt.Errorf("there is no process %d", pid)
 	}
 	return strconv.ParseUint(f[n-3], 10, 64)
+}
+
+// statFields are those of /proc/PID/stat (proc_pid_stat(5)) from the third on, the
+// state, and 20 at least; nil if there is no such process.
+func statFields(pid int) []string {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return nil
+	}
+	// The command's name is in brackets and may hold anything.
+	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+	if len(f) < 20 {
+		return nil
+	}
+	return f
 }
 
 // Name is what the container is called now.
