@@ -102,6 +102,7 @@ type datagram struct {
 	free    bool   // may be fragmented
 	to      netip.AddrPort
 	from    netip.Addr // the host's own address to send from; zero: the kernel chooses
+	hops    uint8      // how many routers may pass it on, and one; 0: as many as the kernel says
 }
 
 // send sends without waiting. A datagram that finds no room is lost, as on any network.
@@ -139,7 +140,7 @@ func (d *datagramSocket) sendEach(m datagram) error {
 // sendmsg is sendmsg(2) without allocations.
 func (d *datagramSocket) sendmsg(m datagram) error {
 	var name sockaddr
-	var control [unix.SizeofCmsghdr*2 + 64]byte
+	var control [128]byte // more than control appends
 	msg := unix.Msghdr{Name: &name[0], Namelen: name.set(m.to)}
 	iov := unix.Iovec{Base: unsafe.SliceData(m.payload)}
 	iov.SetLen(len(m.payload))
@@ -156,9 +157,14 @@ func (d *datagramSocket) sendmsg(m datagram) error {
 	return nil
 }
 
-// control appends m's control messages: its segments' size (UDP_SEGMENT in udp(7)) and its
-// source (IP_PKTINFO in ip(7)).
+// control appends m's control messages: its segments' size (UDP_SEGMENT in udp(7)), how far
+// it may go (IP_TTL in ip(7)) and its source (IP_PKTINFO there).
 func (m *datagram) control(b []byte, is4 bool) []byte {
+	if hops := binary.NativeEndian.AppendUint32(nil, uint32(m.hops)); m.hops > 0 && is4 {
+		b = appendControl(b, unix.SOL_IP, unix.IP_TTL, hops)
+	} else if m.hops > 0 {
+		b = appendControl(b, unix.SOL_IPV6, unix.IPV6_HOPLIMIT, hops)
+	}
 	if m.segment > 0 && int(m.segment) < len(m.payload) {
 		b = appendControl(b, unix.SOL_UDP, unix.UDP_SEGMENT, binary.NativeEndian.AppendUint16(nil, m.segment))
 	}

@@ -29,6 +29,7 @@ var (
 	noHost     = reason{type4: header.ICMPv4DstUnreachable, code4: header.ICMPv4HostUnreachable, type6: header.ICMPv6DstUnreachable, code6: header.ICMPv6AddressUnreachable}
 	noPort     = reason{type4: header.ICMPv4DstUnreachable, code4: header.ICMPv4PortUnreachable, type6: header.ICMPv6DstUnreachable, code6: header.ICMPv6PortUnreachable}
 	prohibited = reason{type4: header.ICMPv4DstUnreachable, code4: header.ICMPv4AdminProhibited, type6: header.ICMPv6DstUnreachable, code6: header.ICMPv6Prohibited}
+	expired    = reason{type4: header.ICMPv4TimeExceeded, code4: header.ICMPv4TTLExceeded, type6: header.ICMPv6TimeExceeded, code6: header.ICMPv6HopLimitExceeded}
 	tooBig     = reason{type4: header.ICMPv4DstUnreachable, code4: header.ICMPv4FragmentationNeeded, type6: header.ICMPv6PacketTooBig}
 )
 

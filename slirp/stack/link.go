@@ -39,15 +39,16 @@ const (
 // link is the stack's end of the cable: netstack's link endpoint, and the goroutine that
 // serves it and the host's sockets of the relay.
 type link struct {
-	mac    tcpip.LinkAddress
-	mtu    uint32
-	owned  func(tcpip.Address) bool // whether an address is the stack's own
-	relay  *tcp.Relay
-	epoll  int                    // descriptor of the set that is polled (epoll(7))
-	wake   int                    // one of it, written to end the goroutine (eventfd(2))
-	device atomic.Pointer[device] // nil: no cable
-	up     stack.NetworkDispatcher
-	down   chan struct{} // closed when the goroutine has ended, as it does when the device is gone
+	mac      tcpip.LinkAddress
+	mtu      uint32
+	owned    func(tcpip.Address) bool                       // whether an address is the stack's own
+	turnBack func(tcpip.NetworkProtocolNumber, []byte) bool // answers a packet that may go no further
+	relay    *tcp.Relay
+	epoll    int                    // descriptor of the set that is polled (epoll(7))
+	wake     int                    // one of it, written to end the goroutine (eventfd(2))
+	device   atomic.Pointer[device] // nil: no cable
+	up       stack.NetworkDispatcher
+	down     chan struct{} // closed when the goroutine has ended, as it does when the device is gone
 }
 
 // device is a tap or a packet socket.
@@ -239,6 +240,9 @@ func (r *reader) frame(n int) {
 	eth := header.Ethernet(r.front[virtioSize:])
 	packet := r.packet.AsSlice()[:size]
 	if !r.link.accepts(eth, packet) {
+		return
+	}
+	if hopsLeft(eth, packet) <= 1 && r.link.turnBack(eth.Type(), packet) {
 		return
 	}
 	if segment, ok := tcp.Parse(packet); ok {

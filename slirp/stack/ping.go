@@ -75,7 +75,7 @@ func (s *Stack) handleEcho(id stack.TransportEndpointID, pkt *stack.PacketBuffer
 	if kind := message[0]; src.Is4() && kind != byte(header.ICMPv4Echo) || src.Is6() && kind != byte(header.ICMPv6EchoRequest) {
 		return false
 	}
-	if err := s.sendEcho(src, dst, message, mayFragment(pkt)); err != nil {
+	if err := s.sendEcho(src, dst, datagram{payload: message, free: mayFragment(pkt), hops: hopsBeyond(pkt)}); err != nil {
 		why, ok := unreachableFor(err)
 		if !ok {
 			why = noHost
@@ -93,7 +93,9 @@ func originalEcho(src, dst netip.Addr, message echo) original {
 	return original{src: src, dst: dst, protocol: protocol, payload: message, size: len(message)}
 }
 
-func (s *Stack) sendEcho(src, dst netip.Addr, message echo, free bool) error {
+// sendEcho sends an echo request of the container's.
+func (s *Stack) sendEcho(src, dst netip.Addr, m datagram) error {
+	message := echo(m.payload)
 	addr, err := s.outside(dst)
 	if err != nil {
 		return err
@@ -103,7 +105,7 @@ func (s *Stack) sendEcho(src, dst netip.Addr, message echo, free bool) error {
 		return err
 	}
 	f.used.Store(time.Now().UnixNano())
-	m := datagram{payload: message, free: free, to: netip.AddrPortFrom(addr, 0)}
+	m.to = netip.AddrPortFrom(addr, 0)
 	for range 3 {
 		err = f.socket.send(m)
 		if err == nil {

@@ -86,10 +86,11 @@ func New(config Config) (*Stack, error) {
 	s := &Stack{config: config}
 	s.life, s.end = context.WithCancel(context.Background())
 	s.link = &link{
-		mac:   tcpip.LinkAddress(config.MAC),
-		mtu:   uint32(config.MTU),
-		owned: func(a tcpip.Address) bool { return s.owns(fromTCPIP(a)) },
-		down:  make(chan struct{}),
+		mac:      tcpip.LinkAddress(config.MAC),
+		mtu:      uint32(config.MTU),
+		owned:    func(a tcpip.Address) bool { return s.owns(fromTCPIP(a)) },
+		down:     make(chan struct{}),
+		turnBack: s.turnBack,
 	}
 	if err := s.link.open(); err != nil {
 		return nil, fmt.Errorf("start the network stack: %w", err)

@@ -77,7 +77,7 @@ func (s *Stack) handleUDP(id stack.TransportEndpointID, pkt *stack.PacketBuffer)
 	if !ok || size < 0 || size > len(payload) {
 		return true
 	}
-	m := datagram{payload: payload[:size], segment: pkt.GSOOptions.MSS, free: mayFragment(pkt)}
+	m := datagram{payload: payload[:size], segment: pkt.GSOOptions.MSS, free: mayFragment(pkt), hops: hopsBeyond(pkt)}
 	src := netip.AddrPortFrom(fromTCPIP(id.RemoteAddress), id.RemotePort)
 	dst := netip.AddrPortFrom(fromTCPIP(id.LocalAddress), id.LocalPort)
 	if c := s.udp.client(udpPair{container: src, client: dst}); c != nil {

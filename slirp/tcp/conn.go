@@ -47,7 +47,7 @@ type conn struct {
 	recover        uint32 // where the last fast retransmit began, and what was sent then
 	resend         int64  // when to send again what has no answer; 0: all has
 	tries          int    // how often that was done
-	probe          int64  // when to ask for a window; 0: not
+	probe          int64  // when to ask the next time whether it is there, or for a window
 
 	// From the container to the host's socket.
 	rcv      uint32  // RCV.NXT

@@ -176,7 +176,8 @@ func (c *conn) lookAfter() {
 			c.call()
 		}
 		c.probe = now + min(resendFirst<<min(c.calls, 16), resendLast)
-	case c.phase == open && now-c.heard >= keepIdle:
+	case c.phase == open && now-c.heard >= keepIdle && now >= c.probe:
+		c.probe = now + slowTick
 		c.call()
 	}
 }

@@ -134,7 +134,9 @@ func (r *Relay) open(s *Segment) bool {
 // watch has events of a connection's socket come to Ready. They are edges: a socket that
 // once could be read or written is taken for one that still can until it says otherwise.
 func (r *Relay) watch(c *conn) error {
-	r.token++
+	if r.token++; r.token == 0 {
+		r.token++ // which is what is not ours
+	}
 	c.token = r.token
 	err := unix.EpollCtl(r.config.Epoll, unix.EPOLL_CTL_ADD, c.fd, &unix.EpollEvent{
 		Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(c.fd), Pad: c.token,

@@ -470,6 +470,8 @@ func TestGoneContainer(t *testing.T) {
 	p, host := connect(t)
 	p.pass(time.Duration(keepIdle))
 	p.want("is it there", flagACK, p.ack-1, p.seq, "")
+	p.pass(time.Second)
+	p.quiet() // time to answer
 	for range keepTries {
 		p.pass(time.Duration(slowTick))
 	}
