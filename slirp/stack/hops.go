@@ -64,7 +64,7 @@ func readPassage(eth tcpip.NetworkProtocolNumber, packet []byte) (p passage, ok 
 		if !ip.IsValid(len(packet)) {
 			return p, false
 		}
-		return passage{fromTCPIP(ip.SourceAddress()), fromTCPIP(ip.DestinationAddress()), ip.TransportProtocol(), ip.Payload(), true}, true
+		return passage{fromTCPIP(ip.SourceAddress()), fromTCPIP(ip.DestinationAddress()), tcpip.TransportProtocolNumber(ip.NextHeader()), ip.Payload(), true}, true
 	}
 	return p, false
 }
