@@ -158,10 +158,13 @@ func TestStoppedMonitor(t *testing.T) {
 		})
 	}
 	// Stopped before it listens.
-	for range 5 {
-		b.must("run", "-d", "--name", "box", "alpine", "sleep", "1000")
-		syscall.Kill(monitorOf(t, b.must("inspect", "-f", "{{.State.Pid}}", "box")), syscall.SIGSTOP)
-		want{}.check(t, b.do(call{args: []string{"rm", "-f", "box"}, limit: 20 * time.Second}))
+	for _, end := range []string{"rm -f box", "kill box", "stop -t 0 box"} {
+		for range 3 {
+			b.must("run", "-d", "--name", "box", "alpine", "sleep", "1000")
+			syscall.Kill(monitorOf(t, b.must("inspect", "-f", "{{.State.Pid}}", "box")), syscall.SIGSTOP)
+			want{}.check(t, b.do(call{args: words(end), limit: 20 * time.Second}))
+			b.must("rm", "-f", "box")
+		}
 	}
 }
 

@@ -26,6 +26,9 @@ func (c *KillCmd) Run(app *App) error {
 		return err
 	}
 	return app.each(names, func(home *container.Home, id, name string) error {
+		if sig == unix.SIGKILL {
+			home.Wake(id)
+		}
 		client, err := dial(home, id, name)
 		if err != nil {
 			return err

@@ -72,8 +72,8 @@ func (h *Home) deaf(id string, waited time.Duration) error {
 	return e
 }
 
-// wake has a monitor go on that a signal has stopped.
-func (h *Home) wake(id string) {
+// Wake has a monitor go on that a signal has stopped. It may not listen yet.
+func (h *Home) Wake(id string) {
 	if s := readState(h.folder(id)); s.monitorLives(id) && s.monitorStopped() {
 		unix.Kill(s.Monitor, unix.SIGCONT)
 	}
@@ -136,13 +136,13 @@ func (c *Client) Signal(sig unix.Signal) error { return c.ask(message{Signal: in
 // Stop is Signal, and the restart policy rests: the container is to end. A
 // monitor that was stopped itself goes on, to see to it.
 func (c *Client) Stop(sig unix.Signal) error {
-	c.home.wake(c.id)
+	c.home.Wake(c.id)
 	return c.ask(message{Signal: int(sig), Stop: true, InOrder: true})
 }
 
 // Kill is Stop by SIGKILL, which is no stop to who looks at events.
 func (c *Client) Kill() error {
-	c.home.wake(c.id)
+	c.home.Wake(c.id)
 	return c.ask(message{Signal: int(unix.SIGKILL), Stop: true})
 }
 
