@@ -146,6 +146,10 @@ type Call struct {
 	// Sisters are the directories of the other named networks that the container is on.
 	Sisters []string `json:",omitempty"`
 
+	// Publish are ports that lead to the endpoint from now on, which has had none. The
+	// container's network namespace comes with them, and a Reply answers.
+	Publish []Port `json:",omitempty"`
+
 	// Ask is a DNS message about a name of this network, or with Out about any that the
 	// network's process can ask others for.
 	Ask []byte `json:",omitempty"`

@@ -89,8 +89,9 @@ func TestNamedNetwork(t *testing.T) {
 	if len(b.networksInUse()) != 2 || len(b.running("rbox-network")) != 2 {
 		t.Errorf("one process each: %v, %v", b.running("rbox-network"), b.networksInUse())
 	}
+	var at string
 	t.Run("published", func(t *testing.T) {
-		at := strings.TrimSpace(strings.TrimPrefix(b.must("port", "one"), "80/tcp -> "))
+		at = strings.TrimSpace(strings.TrimPrefix(b.must("port", "one"), "80/tcp -> "))
 		if !eventually(10*time.Second, func() bool { return heard(at) == "one" }) {
 			t.Errorf("at %s: %q", at, heard(at))
 		}
@@ -121,6 +122,21 @@ func TestNamedNetwork(t *testing.T) {
 			t.Error("disconnected from a: it is on b only")
 		}
 		want{status: 125, stderr: "not on network a"}.check(t, b.rbox("network", "disconnect", "a", "one"))
+		if got := b.must("port", "one"); got != "80/tcp -> "+at {
+			t.Errorf("its port after a change of networks: %q, before %s", got, at)
+		}
+		if !eventually(10*time.Second, func() bool { return heard(at) == "one" }) {
+			t.Errorf("at %s after a change of networks: %q", at, heard(at))
+		}
+		b.must("network", "disconnect", "b", "one")
+		if got := b.must("port", "one"); got != "" {
+			t.Errorf("on no network it has the port %q", got)
+		}
+		b.must("network", "connect", "b", "one")
+		at = strings.TrimPrefix(b.must("port", "one"), "80/tcp -> ")
+		if !eventually(10*time.Second, func() bool { return heard(at) == "one" }) {
+			t.Errorf("at %s, on a network again: %q", at, heard(at))
+		}
 		b.must("restart", "-t", "0", "one")
 		if got := b.hears("one", "other"); got != "other" {
 			t.Errorf("after a restart: %q", got)

@@ -37,7 +37,7 @@ func (c *NetworkConnectCmd) Run(app *App) error {
 	r := wanted.Requests[0]
 	return app.changeNetworks(c.Container, func(info container.Info) ([]slirp.Request, error) {
 		requests := info.Networks()
-		if mode := networkMode(info.Config); len(requests) == 0 && mode != string(slirp.None) || slices.ContainsFunc(requests, private) {
+		if mode := networkMode(info.Config); len(requests)+len(info.Config.Networks) == 0 && mode != string(slirp.None) || slices.ContainsFunc(requests, private) {
 			return nil, &adviceError{
 				fmt.Errorf("connect container %s: it has --network %s, which goes with no other", info.Name(), mode),
 				"make it on a network: rbox run --network " + n.Name,
@@ -47,6 +47,9 @@ func (c *NetworkConnectCmd) Run(app *App) error {
 			return nil, fmt.Errorf("container %s is on network %s already", info.Name(), n.Name)
 		}
 		r.Endpoint.Interface = freeInterface(requests)
+		if len(requests) == 0 { // it has left the network that published its ports
+			r.Endpoint.Ports = askedPorts(info.Config.Networks)
+		}
 		return append(slices.Clone(requests), r), nil
 	})
 }
@@ -105,6 +108,14 @@ func freeInterface(requests []slirp.Request) string {
 			return name
 		}
 	}
+}
+
+// askedPorts are the ports to publish on any of the networks asked for.
+func askedPorts(requests []slirp.Request) (ports []slirp.Port) {
+	for _, r := range requests {
+		ports = append(ports, r.Endpoint.Ports...)
+	}
+	return ports
 }
 
 // useNetwork finds a network by its name or id, and sees to it that nobody

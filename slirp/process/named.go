@@ -157,6 +157,9 @@ func (n *network) host(conn int, call slirp.Call, netns int) {
 	for {
 		var call slirp.Call
 		fds, err := slirp.Receive(conn, &call)
+		if err == nil && len(call.Publish) > 0 && len(fds) == 1 {
+			err = slirp.Send(conn, n.publishLater(m, call.Publish, fds[0]))
+		}
 		closeAll(fds)
 		if err != nil {
 			return
@@ -412,17 +415,32 @@ func (n *network) connect(m *member, netns, metric int) (notices []string, err e
 	return notices, nil
 }
 
+// publishLater makes ports lead to m, which has had none.
+func (n *network) publishLater(m *member, ports []slirp.Port, netns int) slirp.Reply {
+	n.making.Lock()
+	defer n.making.Unlock()
+	m.endpoint.Ports = ports
+	if err := n.publish(m, netns); err != nil {
+		m.endpoint.Ports = nil
+		return slirp.Reply{Failed: failure(err)}
+	}
+	ready := m.endpoint
+	return slirp.Reply{Ready: &ready, Driver: "embedded", Link: n.uplink}
+}
+
 // publish makes m's ports lead to it, all or none.
 func (n *network) publish(m *member, netns int) (err error) {
 	e := &m.endpoint
 	m.door = openDoor(netns, e)
 	if e.Ports, err = n.gateway.publish(*e); err != nil {
 		m.door.close()
+		m.door = nil
 		return err
 	}
 	others := e.Ports
 	if err := m.door.publish(n.plan, e); err != nil {
 		m.door.close()
+		m.door = nil
 		n.gateway.unpublish(others)
 		return err
 	}

@@ -99,11 +99,39 @@ func (m *monitor) disconnectNetwork(name string) error {
 	m.mu.Unlock()
 	u.leave()
 	m.tellSisters()
-	return errors.Join(err, m.changeFiles("", u))
+	return errors.Join(err, m.movePorts(u.call.Endpoint.Ports), m.changeFiles("", u))
+}
+
+// movePorts has the first of the container's networks publish what one did that it has
+// left. Ports that were chosen stay what they are.
+func (m *monitor) movePorts(ports []slirp.Port) error {
+	if len(ports) == 0 || len(m.uplinks) == 0 {
+		return nil
+	}
+	netns, _, err := m.openNetwork()
+	if err != nil {
+		return err
+	}
+	defer netns.Close()
+	u := m.uplinks[0]
+	reply, err := u.publish(netns, ports)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	list := slices.Clone(m.state.Networks)
+	for i := range list {
+		if list[i].Network == u.name() {
+			list[i].Ports = reply.Ready.Ports
+		}
+	}
+	m.state.Networks = list
+	return m.saveState()
 }
 
 // Without is list without the network called name. The ports that were to be published
-// there are the next one's, from the next start on.
+// there are the next one's.
 func Without(list []slirp.Request, name string) []slirp.Request {
 	var ports []slirp.Port
 	list = slices.DeleteFunc(slices.Clone(list), func(r slirp.Request) bool {

@@ -213,6 +213,16 @@ func (u *uplink) tell(sisters []string) {
 	slirp.Send(u.sock, slirp.Call{Sisters: sisters})
 }
 
+// publish asks for ports in the container's network namespace, beside what was asked
+// for, and waits for them.
+func (u *uplink) publish(netns *os.File, ports []slirp.Port) (slirp.Reply, error) {
+	u.call.Endpoint.Ports = ports // if the process is killed, the next one is asked, too
+	if err := slirp.Send(u.sock, slirp.Call{Sisters: u.call.Sisters, Publish: ports}, int(netns.Fd())); err != nil {
+		return slirp.Reply{}, u.lost(err)
+	}
+	return u.answer()
+}
+
 // lost says why the connection was.
 func (u *uplink) lost(err error) error {
 	<-u.over
