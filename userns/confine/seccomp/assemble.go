@@ -15,6 +15,7 @@ const (
 type assembler struct {
 	backward []unix.SockFilter // the last instruction first
 	made     map[instruction]node
+	verdicts map[string]node
 }
 
 // A node is where the program goes on: the number of an instruction, from the end.
@@ -30,7 +31,9 @@ type instruction struct {
 // farthest is how many instructions a conditional jump can pass over.
 const farthest = 255
 
-func newAssembler() *assembler { return &assembler{made: map[instruction]node{}} }
+func newAssembler() *assembler {
+	return &assembler{made: map[instruction]node{}, verdicts: map[string]node{}}
+}
 
 // program is what was made, the beginning first.
 func (a *assembler) program() []unix.SockFilter {

@@ -274,6 +274,13 @@ func (a *assembler) search(all []span) node {
 }
 
 func (a *assembler) verdict(v *verdict) node {
+	if len(v.rules) == 0 {
+		return a.ret(v.otherwise)
+	}
+	key := fmt.Sprint(*v) // many calls have the same rules, as those of one rule do
+	if n, ok := a.verdicts[key]; ok {
+		return n
+	}
 	next := a.ret(v.otherwise)
 	for i := len(v.rules) - 1; i >= 0; i-- {
 		r := &v.rules[i]
@@ -284,6 +291,7 @@ func (a *assembler) verdict(v *verdict) node {
 		}
 		next = n
 	}
+	a.verdicts[key] = next
 	return next
 }
 

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,7 +33,7 @@ func main() {
 		var err error
 		switch what {
 		case "tables": // which "filters" must be built with
-			err = errors.Join(numbers(), profile())
+			err = errors.Join(write("numbers.txt", numbers), write("profile.json", profile))
 		case "filters":
 			err = filters()
 		default:
@@ -44,12 +45,17 @@ func main() {
 	}
 }
 
-func profile() error {
-	text, err := json.MarshalIndent(moby.DefaultProfile(), "", "\t")
+func write(file string, text func() ([]byte, error)) error {
+	b, err := text()
 	if err != nil {
 		return err
 	}
-	return os.WriteFile("profile.json", append(text, '\n'), 0o644)
+	return os.WriteFile(file, b, 0o644)
+}
+
+func profile() ([]byte, error) {
+	text, err := json.MarshalIndent(moby.DefaultProfile(), "", "\t")
+	return append(text, '\n'), err
 }
 
 func filters() error {
@@ -68,7 +74,7 @@ func filters() error {
 // columns of numbers.txt after the name.
 var columns = []string{"amd64", "386", "x32", "arm64", "arm"}
 
-func numbers() error {
+func numbers() ([]byte, error) {
 	all := map[string]map[string]uint32{} // column, name
 	for _, arch := range columns {
 		if arch == "x32" {
@@ -76,7 +82,7 @@ func numbers() error {
 		}
 		table, err := table(arch)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		all[arch] = table
 	}
@@ -92,13 +98,7 @@ func numbers() error {
 	}
 	var out bytes.Buffer
 	fmt.Fprintf(&out, "# Made by gen from golang.org/x/sys/unix: %s\n", strings.Join(columns, ", "))
-	for _, name := range slices.Sorted(func(yield func(string) bool) {
-		for name := range names {
-			if !yield(name) {
-				return
-			}
-		}
-	}) {
+	for _, name := range slices.Sorted(maps.Keys(names)) {
 		out.WriteString(name)
 		for _, arch := range columns {
 			if nr, ok := all[arch][name]; ok {
@@ -109,7 +109,7 @@ func numbers() error {
 		}
 		out.WriteByte('\n')
 	}
-	return os.WriteFile("numbers.txt", out.Bytes(), 0o644)
+	return out.Bytes(), nil
 }
 
 var constant = regexp.MustCompile(`^\s*SYS_(\w+)\s*=\s*(\d+)`)
