@@ -363,7 +363,10 @@ func (p *Program) clone(ca *cloneArgs, vforked bool) (pid uintptr, err unix.Errn
 			continue
 		}
 		f.step, f.errno = int32(i), int32(e)
-		syscall.RawSyscall6(unix.SYS_SENDTO, p.regs[toParent], uintptr(unsafe.Pointer(&f)), unsafe.Sizeof(f), unix.MSG_NOSIGNAL, 0, 0)
+		_, _, e = syscall.RawSyscall6(unix.SYS_SENDTO, p.regs[toParent], uintptr(unsafe.Pointer(&f)), unsafe.Sizeof(f), unix.MSG_NOSIGNAL, 0, 0)
+		if e != 0 { // a seccomp filter may know of no sockets
+			syscall.RawSyscall(unix.SYS_WRITE, p.regs[toParent], uintptr(unsafe.Pointer(&f)), unsafe.Sizeof(f))
+		}
 		break
 	}
 	for {
