@@ -88,7 +88,7 @@ func agree(t testing.TB, p *Profile, target Target, filter []unix.SockFilter, ca
 func TestBuiltin(t *testing.T) {
 	p := Builtin()
 	arguments := argumentsOf(p)
-	for _, capabilities := range []uint64{confine.DefaultCapabilities, 0, math.MaxUint64, 1 << unix.CAP_SYS_ADMIN} {
+	for _, capabilities := range []uint64{confine.DefaultCapabilities, math.MaxUint64} {
 		for _, target := range targets {
 			target.Capabilities = capabilities
 			filter := compile(t, p, target)
@@ -101,7 +101,6 @@ func TestBuiltin(t *testing.T) {
 						for _, nr := range numbers {
 							for _, a := range arguments {
 								yield(call(audit, nr, a, a, a, a, a, a))
-								yield(call(audit, nr, a))
 							}
 						}
 					}
@@ -351,7 +350,7 @@ func TestRandomProfiles(t *testing.T) {
 	names := []string{"read", "write", "ioctl", "socket", "bind", "socketcall", "ipc", "shmget", "mount", "clone", "lseek", "personality", "mseal", "set_tls", "rt_sigaction", "nosuch"}
 	pick := func(r *rand.Rand, list []string) string { return list[r.IntN(len(list))] }
 	values := []uint64{0, 1, 2, 38, 1 << 31, math.MaxUint32, 1 << 32, 1<<32 | 1, math.MaxUint64}
-	for seed := range uint64(100) {
+	for seed := range uint64(60) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		p := &Profile{DefaultAction: actions[r.IntN(len(actions))].name}
 		for _, a := range []string{"SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_ARM", "SCMP_ARCH_S390"} {
@@ -369,7 +368,7 @@ func TestRandomProfiles(t *testing.T) {
 		for _, target := range targets {
 			filter := compile(t, p, target)
 			agree(t, p, target, filter, func(yield func(data)) {
-				for range 200 {
+				for range 100 {
 					all := numbersOf(target)
 					nr := all[r.IntN(len(all))]
 					if some := conditional(p, target)[pick(r, names)]; len(some) > 0 {
