@@ -67,7 +67,7 @@ func homeDir() string {
 // Notice tells the user something that is no failure, in one line.
 func (a *App) Notice(text string) {
 	if !a.Quiet {
-		fmt.Fprintln(a.Stderr, "rbox: "+text)
+		fmt.Fprintln(a.Stderr, "rbox: "+visible(text))
 	}
 }
 

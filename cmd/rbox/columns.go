@@ -15,6 +15,8 @@ func writeColumns(w io.Writer, n int, cells []string) error {
 	const least, padding = 10, 3
 	widths := make([]int, n)
 	for i, cell := range cells {
+		cell = inCell(cell)
+		cells[i] = cell
 		widths[i%n] = max(widths[i%n], least, utf8.RuneCountInString(cell)+padding)
 	}
 	size := 0

@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"io"
 )
 
 // DiffCmd shows what a container changed.
@@ -29,13 +30,17 @@ func (c *DiffCmd) Run(app *App) error {
 		return err
 	}
 	out := bufio.NewWriter(app.Stdout)
+	lines := io.Writer(out)
+	if forPeople(app.Stdout) != app.Stdout {
+		lines = visibleWriter{out}
+	}
 	for {
 		r, err := files.answer()
 		if err != nil {
 			return orInterrupted(ctx, err)
 		}
 		for _, change := range r.Changes {
-			fmt.Fprintf(out, "%c %s\n", change.Kind, change.Path)
+			fmt.Fprintf(lines, "%c %s\n", change.Kind, change.Path)
 		}
 		if r.Done {
 			return out.Flush()

@@ -39,7 +39,7 @@ func (c *EventsCmd) Run(app *App) error {
 	if err != nil {
 		return err
 	}
-	show, err := c.printer(app.Stdout)
+	show, err := c.printer(forPeople(app.Stdout))
 	if err != nil {
 		return err
 	}

@@ -127,6 +127,7 @@ func (l listing) print(w io.Writer, format string, rows []any) error {
 	if err != nil {
 		return err
 	}
+	w = forPeople(w)
 	for _, row := range rows {
 		if err := l.execute(w, t, format, row); err != nil {
 			return err
@@ -167,7 +168,7 @@ func (l listing) standardTable(w io.Writer, rows []any) error {
 	for _, row := range rows {
 		v := reflect.Indirect(reflect.ValueOf(row))
 		for i, field := range l.standard {
-			fmt.Fprint(tw, v.FieldByName(field).String(), separator(i, len(l.standard)))
+			fmt.Fprint(tw, inCell(v.FieldByName(field).String()), separator(i, len(l.standard)))
 		}
 	}
 	return tw.Flush()
@@ -189,7 +190,9 @@ func (l listing) heading(field string) string {
 	return strings.ToUpper(field)
 }
 
-func newTable(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 10, 1, 3, ' ', 0) }
+func newTable(w io.Writer) *tabwriter.Writer {
+	return tabwriter.NewWriter(visibleWriter{w}, 10, 1, 3, ' ', 0)
+}
 
 // table prints rows by a template, under the headings of the fields it uses:
 // those are its output for a row that holds headings.
@@ -236,6 +239,7 @@ func printTemplate[T any](w io.Writer, format string, values []T) error {
 	if err != nil {
 		return err
 	}
+	w = forPeople(w)
 	for _, v := range values {
 		if err := executeEither(w, t, format, v); err != nil {
 			return err

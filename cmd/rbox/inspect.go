@@ -78,7 +78,7 @@ func (c *InspectCmd) print(app *App, found []any) error {
 }
 
 func printJSON(w io.Writer, v any, indent string) error {
-	e := json.NewEncoder(w)
+	e := json.NewEncoder(visibleWriter{w}) // which writes them as JSON does
 	e.SetEscapeHTML(false)
 	e.SetIndent("", indent)
 	return e.Encode(v)

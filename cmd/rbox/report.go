@@ -50,7 +50,7 @@ func (a *App) tell(err error) {
 		}
 	}
 	for i, err := range all {
-		fmt.Fprintln(a.Stderr, "rbox:", err)
+		fmt.Fprintln(a.Stderr, "rbox:", visible(err.Error()))
 		if i+1 == len(all) || hints[i] != hints[i+1] {
 			printHint(a.Stderr, hints[i])
 		}
@@ -71,6 +71,6 @@ func apart(err error) (all []error) {
 
 func printHint(w io.Writer, hint string) {
 	if hint != "" {
-		fmt.Fprintln(w, "rbox: hint:", hint)
+		fmt.Fprintln(w, "rbox: hint:", visible(hint))
 	}
 }

@@ -51,6 +51,11 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == waitWord {
 		unix.Pause()
 	}
+	if len(os.Args) > 2 {
+		p := probe{try: func() error { return attacks()[os.Args[1]](os.Args[2]) }}
+		fmt.Println(p.verdict())
+		return
+	}
 	if len(os.Args) > 1 {
 		fmt.Print(tryOne(os.Args[1]))
 		return

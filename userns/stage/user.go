@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -27,20 +28,23 @@ func (e *NoUserError) Hint() string { return "a number always works: --user 1000
 
 // Lookup finds the account that spec ("", "name", "uid", "user:group") names
 // in the container's passwd and group files; extra are more groups. A number
-// needs no entry. read returns an error matching fs.ErrNotExist for a file
+// needs no entry. With numbers alone for user and group the files need not be
+// readable: whoever looks into a container that has spoilt them can do so as 0:0.
+// read returns an error matching fs.ErrNotExist for a file
 // that is not there.
 func Lookup(spec string, extra []string, read func(name string) ([]byte, error)) (Account, error) {
-	passwd, err := optional(read, "/etc/passwd")
-	if err != nil {
-		return Account{}, err
-	}
-	group, err := optional(read, "/etc/group")
-	if err != nil {
-		return Account{}, err
-	}
 	name, groupName, hasGroup := strings.Cut(spec, ":")
 	if name == "" {
 		name = "0"
+	}
+	said := numbers(append([]string{name, groupName}, extra...)) // the files add only a home
+	passwd, err := optional(read, "/etc/passwd")
+	if err != nil && !said {
+		return Account{}, err
+	}
+	group, err := optional(read, "/etc/group")
+	if err != nil && !said {
+		return Account{}, err
 	}
 	a, login, err := findUser(passwd, name)
 	if err != nil {
@@ -61,6 +65,14 @@ func Lookup(spec string, extra []string, read func(name string) ([]byte, error))
 		a.Groups = append(a.Groups, gid)
 	}
 	return a, nil
+}
+
+// numbers tells whether all names are numbers.
+func numbers(names []string) bool {
+	return !slices.ContainsFunc(names, func(name string) bool {
+		_, numeric := number(name)
+		return !numeric
+	})
 }
 
 func optional(read func(string) ([]byte, error), name string) (string, error) {

@@ -119,6 +119,10 @@ func TestLookupUnreadable(t *testing.T) {
 		if !errors.Is(err, fs.ErrPermission) {
 			t.Errorf("%s: %v", file, err)
 		}
+		a, err := Lookup("7:8", []string{"9"}, func(name string) ([]byte, error) { return nil, fs.ErrPermission })
+		if want := (Account{UID: 7, GID: 8, Groups: []uint32{9}, Home: "/"}); err != nil || !reflect.DeepEqual(a, want) {
+			t.Errorf("numbers alone: %+v, %v", a, err)
+		}
 	}
 }
 
