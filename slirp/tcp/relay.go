@@ -49,12 +49,15 @@ const (
 	slowTick     = int64(30 * time.Second)
 	keepIdle     = int64(2 * time.Minute) // a named network's containers come and go without a word
 	keepTries    = 4                      // one each slowTick
-	maxDialing   = 4096                   // connections under way to the host, which cost the container nothing yet
 	giveBackTime = int64(3 * time.Second) // after the last connection, memory is given back
 )
 
-// Relay is the TCP connections of a network's containers. But for Segment, Ready, Flush and
-// Wait, which are one goroutine's, its methods may be called by any.
+// maxDialing is how many connections may be on their way to the host: each has a socket
+// there before the container has any cost of it.
+const maxDialing = 4096
+
+// Relay is the TCP connections of a network's containers. But for Wait, Woken, Segment, Ready
+// and Flush, which are one goroutine's, its methods may be called by any.
 type Relay struct {
 	config Config
 
@@ -68,23 +71,22 @@ type Relay struct {
 	pool    pool
 	head    [maxHeaders]byte // of the frame that is being made
 
-	clock  func() int64
-	now    int64 // when the goroutine began with what it is at
-	next   int64 // when to look after all connections
-	quick  bool  // some connection waits for an answer
-	idle   int64 // when to give memory back; 0: there is none to give
+	clock  func() int64 // the time since New
+	now    int64        // when the goroutine began with what it is at
+	next   int64        // when to look after all connections
+	quick  bool         // some connection waits for an answer
+	idle   int64        // when to give memory back; 0: there is none to give
 	closed bool
 }
 
 // New returns a Relay without connections.
 func New(c Config) *Relay {
-	return &Relay{config: c, conns: map[Flow]*conn{}, sockets: map[int32]*conn{}, clock: clock, now: clock()}
+	start := time.Now()
+	return &Relay{
+		config: c, conns: map[Flow]*conn{}, sockets: map[int32]*conn{},
+		clock: func() int64 { return int64(time.Since(start)) },
+	}
 }
-
-// start is when clock was 0.
-var start = time.Now()
-
-func clock() int64 { return int64(time.Since(start)) }
 
 // Len is how many connections there are, with those that are only remembered.
 func (r *Relay) Len() int {
@@ -195,7 +197,7 @@ func (r *Relay) Wait() int {
 	return int((until-r.now)/int64(time.Millisecond)) + 1
 }
 
-// Woken notes the time; the goroutine calls it before all else when there is something to do.
+// Woken notes the time. It comes first when there is something to do.
 func (r *Relay) Woken() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -51,6 +51,7 @@ func newBed(t *testing.T) *bed {
 		},
 		Refuse: func(_ Flow, _ uint32, err error) bool { return errors.Is(err, syscall.ENETUNREACH) },
 	})
+	clock := b.relay.clock
 	b.relay.clock = func() int64 { return clock() + b.ahead }
 	t.Cleanup(func() {
 		b.relay.Close()
