@@ -297,6 +297,9 @@ func (d *datagramSocket) losses(tell func(lost)) {
 
 // parseError reads the struct sock_extended_err of a control message (ip(7)).
 func parseError(control []byte) (lost, bool) {
+	if len(control) < unix.SizeofCmsghdr {
+		return lost{}, false
+	}
 	h, data, _, err := unix.ParseOneSocketControlMessage(control)
 	const size = 16 // of the struct, which the address of whoever said it follows
 	if err != nil || len(data) < size || h.Type != unix.IP_RECVERR && h.Type != unix.IPV6_RECVERR {
