@@ -31,7 +31,7 @@ func (c *AttachCmd) Run(app *App) error {
 		if err != nil {
 			return err
 		}
-		client, err := dial(home, id, name)
+		client, err := dial(home.Dial, id, name)
 		if err != nil {
 			return err
 		}

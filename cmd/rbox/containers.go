@@ -94,9 +94,10 @@ func concurrently(names []string, f func(name string) error) func(yield func(out
 	}
 }
 
-// dial connects to the monitor of the container id, which the user calls name.
-func dial(home *container.Home, id, name string) (*container.Client, error) {
-	client, err := home.Dial(id)
+// dial connects to the monitor of the container id, which the user calls name, by
+// a method of its home.
+func dial(reach func(id string) (*container.Client, error), id, name string) (*container.Client, error) {
+	client, err := reach(id)
 	var off *container.NotRunningError
 	if errors.As(err, &off) {
 		off.Name = name

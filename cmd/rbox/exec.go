@@ -59,7 +59,7 @@ func (c *ExecCmd) Run(app *App) error {
 	}
 	streams := container.Streams{Direct: !c.TTY && !c.Detach, Input: c.Interactive, Output: true, Terminal: c.TTY, Signals: true, Keys: keys}
 	return app.each(c.Words[:1], func(home *container.Home, id, name string) error {
-		client, err := dial(home, id, name)
+		client, err := dial(home.Dial, id, name)
 		if err != nil {
 			return err
 		}

@@ -26,10 +26,11 @@ func (c *KillCmd) Run(app *App) error {
 		return err
 	}
 	return app.each(names, func(home *container.Home, id, name string) error {
+		reach := home.Dial
 		if sig == unix.SIGKILL {
-			home.Wake(id)
+			reach = home.DialToEnd
 		}
-		client, err := dial(home, id, name)
+		client, err := dial(reach, id, name)
 		if err != nil {
 			return err
 		}

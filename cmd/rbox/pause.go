@@ -34,7 +34,7 @@ func freeze(app *App, names []string, all, on bool) error {
 		return err
 	}
 	return app.each(names, func(home *container.Home, id, name string) error {
-		client, err := dial(home, id, name)
+		client, err := dial(home.Dial, id, name)
 		if err != nil {
 			return err
 		}

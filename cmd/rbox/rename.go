@@ -42,7 +42,7 @@ func (c *RenameCmd) Run(app *App) error {
 		if !errors.As(err, new(*container.RunningError)) {
 			return err
 		}
-		client, err := dial(home, id, old)
+		client, err := dial(home.Dial, id, old)
 		if err != nil {
 			return err
 		}

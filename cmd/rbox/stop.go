@@ -65,8 +65,7 @@ func stop(home *container.Home, id, name, signal string, grant *seconds) error {
 	if grant == nil {
 		grant = (*seconds)(&info.Config.StopTimeout)
 	}
-	home.Wake(id)
-	client, err := dial(home, id, name)
+	client, err := dial(home.DialToEnd, id, name)
 	if errors.As(err, new(*container.NotRunningError)) {
 		return nil
 	}

@@ -48,7 +48,7 @@ func updateLimits(home *container.Home, id, name string, changed cgroupv2.Limits
 	if !errors.As(err, new(*container.RunningError)) {
 		return err
 	}
-	client, err := dial(home, id, name)
+	client, err := dial(home.Dial, id, name)
 	if err != nil {
 		return err
 	}

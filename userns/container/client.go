@@ -20,6 +20,7 @@ type Client struct {
 	id    string
 	sock  *os.File
 	ended *ended // told while something else was awaited
+	toEnd bool   // see DialToEnd
 }
 
 // NotRunningError reports a container that does not run.
@@ -72,8 +73,8 @@ func (h *Home) deaf(id string, waited time.Duration) error {
 	return e
 }
 
-// Wake has a monitor go on that a signal has stopped. It may not listen yet.
-func (h *Home) Wake(id string) {
+// wake has a monitor go on that a signal has stopped.
+func (h *Home) wake(id string) {
 	if s := readState(h.folder(id)); s.monitorLives(id) && s.monitorStopped() {
 		unix.Kill(s.Monitor, unix.SIGCONT)
 	}
@@ -104,11 +105,20 @@ const (
 
 // Dial connects to the monitor of the container id. It returns
 // *NotRunningError if there is none.
-func (h *Home) Dial(id string) (*Client, error) {
+func (h *Home) Dial(id string) (*Client, error) { return h.dial(id, false) }
+
+// DialToEnd is Dial for who ends the container: a monitor that a signal has
+// stopped, or stops meanwhile, goes on to see to it.
+func (h *Home) DialToEnd(id string) (*Client, error) { return h.dial(id, true) }
+
+func (h *Home) dial(id string, toEnd bool) (*Client, error) {
 	for begun := time.Now(); ; time.Sleep(dialPause) {
+		if toEnd {
+			h.wake(id)
+		}
 		sock, err := dialControl(h.folder(id))
 		if err == nil {
-			return &Client{Name: Short(id), home: h, id: id, sock: os.NewFile(uintptr(sock), "monitor")}, nil
+			return &Client{Name: Short(id), home: h, id: id, sock: os.NewFile(uintptr(sock), "monitor"), toEnd: toEnd}, nil
 		}
 		if !isGone(err) {
 			return nil, fmt.Errorf("reach the monitor of container %s: %w", Short(id), err)
@@ -133,16 +143,13 @@ func (c *Client) fd() int { return int(c.sock.Fd()) }
 // Signal sends sig to the container's process 1.
 func (c *Client) Signal(sig unix.Signal) error { return c.ask(message{Signal: int(sig)}) }
 
-// Stop is Signal, and the restart policy rests: the container is to end. A
-// monitor that was stopped itself goes on, to see to it.
+// Stop is Signal, and the restart policy rests: the container is to end.
 func (c *Client) Stop(sig unix.Signal) error {
-	c.home.Wake(c.id)
 	return c.ask(message{Signal: int(sig), Stop: true, InOrder: true})
 }
 
 // Kill is Stop by SIGKILL, which is no stop to who looks at events.
 func (c *Client) Kill() error {
-	c.home.Wake(c.id)
 	return c.ask(message{Signal: int(unix.SIGKILL), Stop: true})
 }
 
@@ -172,7 +179,12 @@ func (c *Client) ask(m message, files ...*os.File) error {
 		closeFiles(files)
 		switch {
 		case err == unix.EAGAIN:
-			if err := c.home.deaf(c.id, time.Since(begun)); err != nil {
+			waited := time.Since(begun)
+			if c.toEnd && waited < answerTime {
+				c.home.wake(c.id)
+				continue
+			}
+			if err := c.home.deaf(c.id, waited); err != nil {
 				return err
 			}
 		case err != nil:

@@ -127,7 +127,7 @@ const maxKillPause = 20 * time.Millisecond
 // killContainer ends the container in dir for good: its monitor does it, or,
 // where that cannot be reached, losing process 1 makes it end.
 func killContainer(dir string) {
-	(&Home{filepath.Dir(filepath.Dir(dir))}).Wake(filepath.Base(dir))
+	(&Home{filepath.Dir(filepath.Dir(dir))}).wake(filepath.Base(dir))
 	if sock, err := dialControl(dir); err == nil {
 		defer unix.Close(sock)
 		tv := unix.NsecToTimeval(int64(endingTime))
