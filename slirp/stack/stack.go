@@ -71,7 +71,7 @@ type Stack struct {
 	end    context.CancelFunc
 
 	relay *tcp.Relay // of the containers' connections
-	tcp   outgoing
+	tcp   joined
 	udp   udpTable
 	ping  pingTable
 	ports publish.Table

@@ -28,8 +28,8 @@ const (
 	timeWait = time.Second
 )
 
-// outgoing is the connections that netstack ends.
-type outgoing struct {
+// joined is the connections that netstack ends.
+type joined struct {
 	mu     sync.Mutex
 	relays map[*relay]struct{}
 	idle   *time.Timer // runs since the last relay ended
@@ -122,28 +122,28 @@ func keepAlive(e tcpip.Endpoint) {
 	e.SocketOptions().SetKeepAlive(true)
 }
 
-func (o *outgoing) add(r *relay) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.closed {
+func (j *joined) add(r *relay) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed {
 		return false
 	}
-	o.relays[r] = struct{}{}
-	if o.idle != nil {
-		o.idle.Stop()
+	j.relays[r] = struct{}{}
+	if j.idle != nil {
+		j.idle.Stop()
 	}
 	return true
 }
 
-func (o *outgoing) remove(r *relay) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	delete(o.relays, r)
-	if len(o.relays) == 0 && !o.closed {
-		if o.idle != nil {
-			o.idle.Stop()
+func (j *joined) remove(r *relay) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.relays, r)
+	if len(j.relays) == 0 && !j.closed {
+		if j.idle != nil {
+			j.idle.Stop()
 		}
-		o.idle = time.AfterFunc(idleAfter, freeMemory)
+		j.idle = time.AfterFunc(idleAfter, freeMemory)
 	}
 }
 
@@ -155,22 +155,22 @@ func freeMemory() {
 }
 
 // close resets all connections.
-func (o *outgoing) close() { o.resetIf(func(*relay) bool { return true }, true) }
+func (j *joined) close() { j.resetIf(func(*relay) bool { return true }, true) }
 
 // resetIf resets the connections for which is says so.
-func (o *outgoing) resetIf(is func(*relay) bool, closed bool) {
+func (j *joined) resetIf(is func(*relay) bool, closed bool) {
 	var chosen []*relay
-	o.mu.Lock()
-	o.closed = o.closed || closed
-	if o.closed && o.idle != nil {
-		o.idle.Stop()
+	j.mu.Lock()
+	j.closed = j.closed || closed
+	if j.closed && j.idle != nil {
+		j.idle.Stop()
 	}
-	for r := range o.relays {
+	for r := range j.relays {
 		if is(r) {
 			chosen = append(chosen, r)
 		}
 	}
-	o.mu.Unlock()
+	j.mu.Unlock()
 	for _, r := range chosen {
 		r.reset()
 	}
