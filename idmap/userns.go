@@ -47,12 +47,16 @@ func (e *NoUserNSError) Unwrap() error { return e.Err }
 func (e *NoUserNSError) Hint() string { return e.Cure }
 
 // ExplainUserNS finds out why a clone(2) with CLONE_NEWUSER, or what was then
-// done in the new namespace, failed with err, and returns a *NoUserNSError. It
-// returns err itself if that is one already, or no refusal of the kernel's.
+// done in the new namespace, failed with err, and returns a *NoUserNSError, or an
+// *ExhaustedError if it was about a namespace of another kind. It returns err itself if
+// that is the former already, or no refusal of the kernel's.
 func ExplainUserNS(err error) error {
 	var known *NoUserNSError
 	if !refused(err) || errors.As(err, &known) {
 		return err
+	}
+	if other := exhausted(err); other != nil {
+		return other
 	}
 	exe, exeErr := Executable()
 	if exeErr != nil {

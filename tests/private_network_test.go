@@ -391,6 +391,16 @@ func TestNetworkDriverFromEnvironment(t *testing.T) {
 	want{status: 125, stderr: `no network driver "vde"\n.*hint: .*embedded`}.check(t, got)
 }
 
+// A limit that is reached is called by its name.
+func TestTooManyNetworkNamespaces(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, keeps)
+	b.must("run", "-d", "--network", "host", "alpine", "sleep", "1000") // holds the outer namespace, and the limit on it
+	b.must("unshare", "sh", "-c", "echo 0 >/proc/sys/user/max_net_namespaces")
+	want{status: 125, stderr: `no network namespace: user\.max_net_namespaces \(0\) is used up.*\n.*hint: .*sysctl -w user\.max_net_namespaces=28633`}.check(t,
+		b.rbox("run", "--rm", "--network", "none", "alpine", "true"))
+}
+
 // Where there is no way into a network namespace, a container that asked for
 // nothing else shares the host's network, and one warning says so.
 func TestHostIsTheLastRung(t *testing.T) {
@@ -413,7 +423,7 @@ func TestHostIsTheLastRung(t *testing.T) {
 		var got result
 		eventually(10*time.Second, func() bool { // until the network namespace of the one before has been cleaned up
 			got = b.withoutTun(append([]string{"run", "--rm"}, tc.args...)...)
-			return !strings.Contains(got.stderr, "max_user_namespaces")
+			return !strings.Contains(got.stderr, "is used up")
 		})
 		tc.want.check(t, got)
 	}
