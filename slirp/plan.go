@@ -49,6 +49,7 @@ type Endpoint struct {
 type Port struct {
 	HostIP        netip.Addr // zero: all addresses, of both families
 	HostPort      uint16     // 0: chosen
+	HostLast      uint16     `json:",omitempty"` // one from HostPort to this is chosen; 0: none but HostPort
 	ContainerPort uint16
 	Protocol      string // "tcp", "udp"
 }

@@ -10,8 +10,8 @@ import (
 )
 
 // ParsePublish reads a value of -p: [IP:][HOSTPORT]:CONTAINERPORT[/PROTOCOL] or
-// CONTAINERPORT alone, where ports may be ranges of one length. An IPv6 address
-// stands in brackets.
+// CONTAINERPORT alone, where ports may be ranges of one length, or a range of the host's
+// for one of the container's. An IPv6 address stands in brackets.
 func ParsePublish(text string) (ports []Port, err error) {
 	defer func() {
 		if err != nil {
@@ -38,6 +38,9 @@ func ParsePublish(text string) (ports []Port, err error) {
 	if hostText != "" && hostText != "0" {
 		if host, hostLast, err = parseRange(hostText); err != nil {
 			return nil, err
+		}
+		if first == last && hostLast != host {
+			return []Port{{HostIP: ip.Unmap(), HostPort: host, HostLast: hostLast, ContainerPort: first, Protocol: protocol}}, nil
 		}
 		if hostLast-host != last-first {
 			why := fmt.Sprintf("%d ports of the host for %d of the container", int(hostLast)-int(host)+1, int(last)-int(first)+1)
@@ -154,9 +157,9 @@ func publish(specs []string, all bool, exposed []string) (ports []Port, err erro
 	return ports, nil
 }
 
-// collides tells whether both take the same port of the host.
+// collides tells whether both take the same port of the host. What has a choice does not.
 func (p Port) collides(o Port) bool {
-	if p.HostPort == 0 || p.HostPort != o.HostPort || p.Protocol != o.Protocol {
+	if p.HostPort == 0 || p.HostPort != o.HostPort || p.HostLast+o.HostLast != 0 || p.Protocol != o.Protocol {
 		return false
 	}
 	if !p.HostIP.IsValid() || !o.HostIP.IsValid() || p.HostIP == o.HostIP {
@@ -176,7 +179,7 @@ type Binding struct {
 
 // Bindings are the host's sides of p: a port of all addresses has one of each family.
 func (p Port) Bindings() []Binding {
-	port := strconv.Itoa(int(p.HostPort))
+	port := span(int(p.HostPort), int(max(p.HostPort, p.HostLast)))
 	if p.HostIP.IsValid() {
 		return []Binding{{p.HostIP.String(), port}}
 	}

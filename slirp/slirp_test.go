@@ -13,7 +13,7 @@ func port(host, inside uint16, protocol string) Port {
 }
 
 func portAt(ip string, host, inside uint16, protocol string) Port {
-	return Port{netip.MustParseAddr(ip), host, inside, protocol}
+	return Port{HostIP: netip.MustParseAddr(ip), HostPort: host, ContainerPort: inside, Protocol: protocol}
 }
 
 func TestParseMode(t *testing.T) {
@@ -64,6 +64,7 @@ func TestParsePublish(t *testing.T) {
 		":80": {port(0, 80, "tcp")}, "0:80": {port(0, 80, "tcp")}, "127.0.0.1:8080:80": {portAt("127.0.0.1", 8080, 80, "tcp")}, "127.0.0.1::80": {portAt("127.0.0.1", 0, 80, "tcp")},
 		"[::1]:8080:80": {portAt("::1", 8080, 80, "tcp")}, "[::]::80/udp": {portAt("::", 0, 80, "udp")}, "0.0.0.0:1:1": {portAt("0.0.0.0", 1, 1, "tcp")},
 		"8000-8002:80-82": {port(8000, 80, "tcp"), port(8001, 81, "tcp"), port(8002, 82, "tcp")},
+		"8000-8001:80":    {{HostPort: 8000, HostLast: 8001, ContainerPort: 80, Protocol: "tcp"}},
 		"80-81":           {port(0, 80, "tcp"), port(0, 81, "tcp")}, "127.0.0.1:65534-65535:1-2/udp": {portAt("127.0.0.1", 65534, 1, "udp"), portAt("127.0.0.1", 65535, 2, "udp")},
 		"[::ffff:127.0.0.1]:1:1": {portAt("127.0.0.1", 1, 1, "tcp")},
 	} {
@@ -73,7 +74,7 @@ func TestParsePublish(t *testing.T) {
 	}
 	for text, why := range map[string]string{
 		"": `"" is not a port`, "0": "not a port", "80:0": "not a port", "65536:80": "not a port", "a:80": `"a" is not a port`, "8080:": "not a port",
-		"80/sctp": "no SCTP", "80/icmp": "not a protocol", "8000-8001:80": "2 ports of the host for 1 of the container", "80-81:80-90": "2 ports of the host for 11",
+		"80/sctp": "no SCTP", "80/icmp": "not a protocol", "80-81:80-90": "2 ports of the host for 11",
 		"81-80": "ends before it begins", "::1:80:80": `"" is not an IP address`, "host:80:80": `"host" is not an IP address`, "[::1]80:80": "not an IP address", "1:2:3:4": "not an IP", "[]:80:80": "not an IP", "1.2.3.4:80:80:80": "not a port",
 		"[fe80::1%eth0]:80:80": "not an IP", "-1:80": "not a port", "+80": "not a port", "80-": "not a port",
 	} {

@@ -58,6 +58,31 @@ func TestPublishedPorts(t *testing.T) {
 	want{stdout: "{} 127.0.0.1\n"}.check(t, b.rbox("inspect", "-f", `{{json .NetworkSettings.Ports}} {{(index .HostConfig.PortBindings "80/tcp" 0).HostIp}}`, "web"))
 }
 
+// Of a range of the host's for one of the container's ports a free one is taken.
+func TestPublishedRange(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, keeps)
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	first := busy.Addr().(*net.TCPAddr).Port
+	last := min(first+50, 65535)
+	span := fmt.Sprintf("127.0.0.1:%d-%d:80", first, last)
+	for name, flags := range map[string]string{"one": "--network private", "two": "--network private", "slirp": "--network slirp4netns"} {
+		b.must(append(append([]string{"run", "-d", "--name", name, "-p", span, "-p", span + "/udp"}, words(flags)...), "alpine", "sleep", "1000")...)
+		var port int
+		fmt.Sscanf(b.must("port", name, "80/tcp"), "127.0.0.1:%d", &port)
+		if port <= first || port > last {
+			t.Errorf("%s: of %s port %d was chosen", name, span, port)
+		}
+		want{stdout: fmt.Sprintf("%d-%d\n", first, last)}.check(t, b.rbox("inspect", "-f", `{{(index .HostConfig.PortBindings "80/tcp" 0).HostPort}}`, name))
+	}
+	all := fmt.Sprintf("127.0.0.1:%d-%d:80", first, first)
+	want{status: 125, stderr: "in use"}.check(t, b.rbox("run", "--rm", "-p", all, "alpine", "true"))
+}
+
 // -P publishes what the image and --expose name; what is only exposed is listed, too.
 func TestPublishAll(t *testing.T) {
 	t.Parallel()

@@ -322,6 +322,26 @@ func TestSharedNetwork(t *testing.T) {
 	}
 }
 
+// A network namespace that was made below rbox's user namespace is shared by its path.
+func TestNetworkByPath(t *testing.T) {
+	t.Parallel()
+	b := newBox(t)
+	p := b.start(call{args: []string{"unshare", "unshare", "-n", "sh", "-c", `echo "$$ $(readlink /proc/$$/ns/net) end"; exec sleep 1000`}})
+	p.see("end")
+	var pid int
+	var netns string
+	if _, err := fmt.Sscan(p.stdout.String(), &pid, &netns); err != nil {
+		t.Fatal(err)
+	}
+	flag := fmt.Sprintf("ns:/proc/%d/ns/net", pid)
+	want{stdout: netns + "\n"}.check(t, b.sh("readlink /proc/self/ns/net", "--network", flag))
+	want{match: `^(?s).* lo: .*$`}.check(t, b.sh("ip link", "--network", flag))
+	p.signal(syscall.SIGKILL)
+	p.wait()
+	want{status: 125, stderr: `/nowhere.*no such file`}.check(t, b.sh("true", "--network", "ns:/nowhere"))
+	want{status: 125, stderr: `/dev/null`}.check(t, b.sh("true", "--network", "ns:/dev/null"))
+}
+
 // afterMounts runs rbox as the box's account where root has mounted something first, by a
 // script of sh.
 func (b *box) afterMounts(script string, args ...string) result {

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"rbox/rootfs/image"
@@ -448,7 +447,7 @@ func portBindings(c container.Config) map[string][]slirp.Binding {
 			b.HostIP = p.HostIP.String()
 		}
 		if p.HostPort != 0 {
-			b.HostPort = strconv.Itoa(int(p.HostPort))
+			b.HostPort = p.Bindings()[0].HostPort
 		} else if c.Options.PublishAll {
 			continue
 		}

@@ -19,7 +19,7 @@ func freePorts(ports []slirp.Port, only4 bool) (chosen []slirp.Port, err error) 
 		if only4 && p.HostIP.Is6() {
 			return nil, fmt.Errorf("publish on %s: the driver has IPv4 only", p.HostIP)
 		}
-		if p.HostPort, err = tryPort(p); err != nil {
+		if p, err = publish.Choose(p, tryPort); err != nil {
 			return nil, err
 		}
 		chosen = append(chosen, p)
@@ -27,8 +27,8 @@ func freePorts(ports []slirp.Port, only4 bool) (chosen []slirp.Port, err error) 
 	return chosen, nil
 }
 
-// tryPort binds a port of the host for a moment, and returns its number.
-func tryPort(p slirp.Port) (uint16, error) {
+// tryPort binds a port of the host for a moment, and returns it with its number.
+func tryPort(p slirp.Port) (slirp.Port, error) {
 	ip := p.HostIP
 	if !ip.IsValid() {
 		ip = netip.IPv4Unspecified()
@@ -37,8 +37,8 @@ func tryPort(p slirp.Port) (uint16, error) {
 	if p.Protocol == "udp" {
 		kind = unix.SOCK_DGRAM
 	}
-	fail := func(err error) (uint16, error) {
-		return 0, &publish.PortError{Protocol: p.Protocol, Addr: netip.AddrPortFrom(ip, p.HostPort), Err: err}
+	fail := func(err error) (slirp.Port, error) {
+		return p, &publish.PortError{Protocol: p.Protocol, Addr: netip.AddrPortFrom(ip, p.HostPort), Err: err}
 	}
 	family, addr := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(p.HostPort), Addr: ip.As16()})
 	if ip = ip.Unmap(); ip.Is4() {
@@ -64,9 +64,11 @@ func tryPort(p slirp.Port) (uint16, error) {
 	bound, err := unix.Getsockname(sock)
 	switch a := bound.(type) {
 	case *unix.SockaddrInet4:
-		return uint16(a.Port), nil
+		p.HostPort = uint16(a.Port)
+		return p, nil
 	case *unix.SockaddrInet6:
-		return uint16(a.Port), nil
+		p.HostPort = uint16(a.Port)
+		return p, nil
 	}
 	return fail(errors.Join(err, unix.EAFNOSUPPORT))
 }

@@ -86,8 +86,25 @@ func addresses(list ...netip.Prefix) error {
 				IPNet: &net.IPNet{IP: a.Addr().AsSlice(), Mask: net.CIDRMask(bits, bits)}, Flags: unix.IFA_F_NODAD * (bits / 128),
 			})
 		}
+		if err == nil {
+			err = awaitRoute(a.Addr())
+		}
 	}
 	return err
+}
+
+// awaitRoute waits until the kernel has made the route to a new address of this thread's
+// network namespace, which it does in the background.
+func awaitRoute(a netip.Addr) error {
+	for end := time.Now().Add(patience); ; unix.Poll(nil, 5) {
+		c, err := net.Dial("udp", netip.AddrPortFrom(a, 9).String()) // sends nothing
+		if err == nil {
+			return c.Close()
+		}
+		if time.Now().After(end) {
+			return err
+		}
+	}
 }
 
 // onThread calls f on a thread that ends with it.

@@ -73,8 +73,29 @@ func suggestPort(port uint16) uint16 {
 }
 
 // Add publishes p by what listen makes at each address that p stands for. It returns p with
-// the host's port, which it chose if p had none.
+// the host's port, which it chose if p had none, or several.
 func (t *Table) Add(p slirp.Port, listen func(netip.AddrPort) (Listener, error)) (slirp.Port, error) {
+	return Choose(p, func(p slirp.Port) (slirp.Port, error) { return t.addOne(p, listen) })
+}
+
+// Choose calls bind for the ports of the host that p has a choice of, until one is free.
+func Choose(p slirp.Port, bind func(slirp.Port) (slirp.Port, error)) (bound slirp.Port, err error) {
+	first, last := p.HostPort, max(p.HostPort, p.HostLast)
+	p.HostLast = 0
+	for i := int(first); i <= int(last); i++ {
+		p.HostPort = uint16(i)
+		if bound, err = bind(p); !errors.Is(err, syscall.EADDRINUSE) {
+			return bound, err
+		}
+	}
+	if first != last {
+		err = fmt.Errorf("none of the ports %d-%d is free: %w", first, last, err)
+	}
+	return p, err
+}
+
+// addOne is Add of one port, or any.
+func (t *Table) addOne(p slirp.Port, listen func(netip.AddrPort) (Listener, error)) (slirp.Port, error) {
 	// A chosen port that is free for one family may not be for the other.
 	const tries = 16
 	var err error
