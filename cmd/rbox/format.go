@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"reflect"
 	"strings"
 	"text/tabwriter"
@@ -266,4 +267,13 @@ func executeEither(w io.Writer, t *template.Template, format string, v any) erro
 		return nil
 	}
 	return err
+}
+
+// forPeople is w, which shows nothing harmful if it is a terminal. A program that
+// reads what is printed gets it as it is.
+func forPeople(w io.Writer) io.Writer {
+	if f, ok := w.(*os.File); ok && isTerminal(int(f.Fd())) {
+		return visibleWriter{w}
+	}
+	return w
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 )
 
@@ -55,13 +54,4 @@ func (w visibleWriter) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	return len(p), nil
-}
-
-// forPeople is w, which shows nothing harmful if it is a terminal. A program that
-// reads what is printed gets it as it is.
-func forPeople(w io.Writer) io.Writer {
-	if f, ok := w.(*os.File); ok && isTerminal(int(f.Fd())) {
-		return visibleWriter{w}
-	}
-	return w
 }
