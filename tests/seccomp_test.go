@@ -69,6 +69,7 @@ func TestSeccomp(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { tc.want.check(t, b.sh(tc.script, tc.flags...)) })
 	}
+	want{status: 159}.check(t, b.rbox("run", "--rm", "--security-opt", profile("kill.json", refusing(`"action": "SCMP_ACT_KILL_PROCESS"`, "mkdir", "mkdirat")), "alpine", "mkdir", "/x"))
 	want{status: 127, stderr: `"nosuch": executable file not found`}.check(t, b.rbox("run", "--rm", "--security-opt", small, "alpine", "nosuch"))
 }
 

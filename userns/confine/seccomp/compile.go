@@ -39,7 +39,8 @@ func (f *Filter) Bytes() []byte {
 const maxProgram = 4096
 
 // badArch becomes of calls by an architecture that the profile leaves out, as
-// by x32 or int 0x80: what they are the filter cannot tell. libseccomp kills, too.
+// by x32 or int 0x80: what they are the filter cannot tell. libseccomp kills the
+// thread, which leaves the others of its process waiting.
 const badArch = unix.SECCOMP_RET_KILL_PROCESS
 
 // Compile makes p's filter. The error is a *ProfileError without a file's name.
@@ -47,7 +48,7 @@ const badArch = unix.SECCOMP_RET_KILL_PROCESS
 // It does what runc and libseccomp do. Rules that ask for the default action,
 // and names that an architecture does not have, are passed over. Of the rules of
 // one call the first without conditions decides; if there is none, the first
-// whose conditions all hold. Several conditions on the same argument are as many
+// whose conditions all hold (libseccomp sorts these by argument). Several conditions on the same argument are as many
 // rules. Where the default is to refuse, a call that is newer than all that the
 // profile names fails with ENOSYS, so that programs do without it.
 func (p *Profile) Compile(t Target) (*Filter, error) {
