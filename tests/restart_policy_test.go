@@ -166,6 +166,25 @@ func TestRestartInTheForeground(t *testing.T) {
 	}
 }
 
+// What is typed while no run is there is for the next one.
+func TestTypedBetweenTwoRuns(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, keeps)
+	term := newTerminal(b)
+	const script = "echo >> /runs; [ $(wc -l < /runs) -le 5 ] && exit 7; read x; echo got $x; read x"
+	p := b.start(call{tty: term, args: append(words("run -it --name box --restart always alpine sh -c"), script)})
+	if !eventually(30*time.Second, func() bool {
+		return b.rbox("inspect", "-f", "{{.RestartCount}} {{.State.Restarting}}", "box").stdout == "4 true\n"
+	}) {
+		t.Fatalf("never between runs: %s", b.must("ps", "-a"))
+	}
+	term.write("word\r")
+	term.see("got word\r\n")
+	b.must("stop", "-t", "0", "box")
+	want{status: 137}.check(t, p.wait())
+	b.must("rm", "box")
+}
+
 // What is typed in the foreground goes to the run that there is.
 func TestTypedAfterARestart(t *testing.T) {
 	t.Parallel()

@@ -388,6 +388,7 @@ func (m *monitor) releaseStreams() {
 // reports whether the container is to be started again.
 func (m *monitor) finish() (again bool) {
 	status := m.await()
+	m.terminal.deafen() // before anybody can know of the end
 	close(m.over)
 	m.disconnect()
 	m.mu.Lock()

@@ -277,6 +277,12 @@ func (m *monitor) newTerminal(account stage.Account, rows, cols uint16) (t termi
 	return t, err
 }
 
+// deafen has the terminal take nothing more: whoever types waits, and can do so
+// at the next run's instead. What is typed at a terminal that no process has
+// open does not fail but is lost. On a master, TCXONC (ioctl_tty(2)) suspends
+// what it writes, which is what is typed.
+func (t terminal) deafen() { unix.IoctlSetInt(int(t.master.Fd()), unix.TCXONC, unix.TCOOFF) }
+
 // over lets the terminal end once no process has it.
 func (t terminal) over() { t.slave.Close() }
 

@@ -109,7 +109,9 @@ func (s *session) follow() (int, error) {
 			}
 			s.begin(m.Streams, files)
 		case m.Ended != nil && s.guest && !s.started: // that is the container's end
-		case m.Ended != nil && !(m.Ended.Again && s.starting):
+		case m.Ended != nil && m.Ended.Again && s.starting:
+			s.input.lead(nil)
+		case m.Ended != nil:
 			s.drain()
 			return m.Ended.Status, nil
 		}
@@ -194,6 +196,7 @@ func (s *session) connect(which streams, files []*os.File) {
 	}
 	if which&streamTerminal != 0 {
 		s.terminal.Store(in)
+		s.input.terminal = true
 		if out == nil { // nobody else looks at it
 			out = in
 		}
@@ -231,28 +234,42 @@ func (s *session) connectInput(which streams, files []*os.File) {
 
 // An inlet is where what is typed goes, from one run of the program to the next.
 type inlet struct {
+	terminal bool
+
 	mu    sync.Mutex
-	file  *os.File
-	next  chan struct{} // closed once there is another file
-	ahead []byte        // typed while no program had the terminal
+	file  *os.File      // nil between two runs
+	next  chan struct{} // closed once file is another
+	ahead []byte        // typed at a terminal between two runs
+	ended bool          // no more is to come
 }
 
 // typeAhead is how much a terminal keeps that nobody has read yet, as the kernel's do.
 const typeAhead = 4096
 
-// lead has what is written from now on go to f.
+// lead has what is written from now on go to f; nil: to the run to come.
 func (i *inlet) lead(f *os.File) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.file != nil {
-		i.file.Close() // who writes to it is to write to f
+	i.file.Close() // who waits to write to it is to write to f
+	if i.next != nil {
 		close(i.next)
 	}
 	i.file, i.next = f, make(chan struct{})
-	if len(i.ahead) > 0 {
+	if i.ended {
+		f.Close()
+	}
+	if f != nil && len(i.ahead) > 0 {
 		f.Write(i.ahead)
 		i.ahead = nil
 	}
+}
+
+// end closes it for this run and those to come.
+func (i *inlet) end() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.ended = true
+	i.file.Close()
 }
 
 func (i *inlet) now() (*os.File, <-chan struct{}) {
@@ -261,25 +278,27 @@ func (i *inlet) now() (*os.File, <-chan struct{}) {
 	return i.file, i.next
 }
 
-// Write is to what runs, or to the next run where the other end is gone. With a
-// terminal it does not wait for that, so that the keys that detach are heard.
+// Write is to what runs, or to the next run where the other end is gone: a pipe
+// that has no reader fails, a terminal that is deaf takes nothing (deafen). With
+// a terminal it waits no longer than until the end is known, so that the keys
+// that detach are heard.
 func (i *inlet) Write(b []byte) (written int, err error) {
 	for {
 		file, next := i.now()
 		n, err := file.Write(b[written:])
 		written += n
-		if err == nil || errors.Is(err, unix.EIO) && i.keep(file, b[written:]) {
+		if err == nil || i.keep(file, b[written:]) {
 			return len(b), nil
 		}
 		<-next // if there is none, rbox ends
 	}
 }
 
-// keep takes what is typed into a terminal that no program has any more.
+// keep takes what is typed at a terminal, file failing, for the next run.
 func (i *inlet) keep(file *os.File, b []byte) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.file != file {
+	if !i.terminal || i.file != file {
 		return false
 	}
 	i.ahead = append(i.ahead, b[:min(len(b), typeAhead-len(i.ahead))]...)
@@ -319,8 +338,7 @@ func (s *session) rawMode() {
 func (s *session) typed() {
 	if s.terminal.Load() == nil {
 		io.Copy(&s.input, os.Stdin)
-		in, _ := s.input.now()
-		in.Close()
+		s.input.end()
 		send(s.control, message{StdinEnd: true})
 		return
 	}
