@@ -303,6 +303,15 @@ func (s *Store) Leftovers() (dirs []string) {
 	return dirs
 }
 
+// Hide takes the volume whose folder is dir, that nobody else uses, out of its
+// store, for Remove to delete. A volume that is gone is no error.
+func Hide(dir string) error {
+	if _, err := doom(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
 // Remove deletes the folder dir of a volume that nobody else uses, whoever owns
 // what is in it: for root of the outer user namespace. A volume that is gone is
 // no error, and one that was being removed when its remover was killed is deleted.

@@ -536,7 +536,7 @@ func (m *monitor) tell(msg message) {
 }
 
 // doom makes a container that nobody is to see again one that is being
-// removed: its name is free, and no command finds it.
+// removed: its name is free, and no command finds it or its volumes.
 func (m *monitor) doom() {
 	if !m.AutoRemove {
 		return
@@ -552,6 +552,9 @@ func (m *monitor) doom() {
 		return
 	}
 	m.Dir = dir
+	if err := m.doomVolumes(filepath.Dir(m.home.Dir)); err != nil {
+		m.first.send(message{Notice: "remove the container's volumes: " + err.Error()})
+	}
 }
 
 // unmount takes the container's tree away.

@@ -62,7 +62,14 @@ func (c *Config) AnonymousVolumes() (dirs []string) {
 // removeVolumes deletes the volumes that were made for the container and that
 // no other below dir, the folder of all hosts' containers, uses. Like the
 // monitor its caller is root of the outer user namespace.
-func (c *Config) removeVolumes(dir string) error {
+func (c *Config) removeVolumes(dir string) error { return c.eachUnused(dir, volume.Remove) }
+
+// doomVolumes has no command find those volumes any more; removeVolumes, which
+// may take long, deletes them.
+func (c *Config) doomVolumes(dir string) error { return c.eachUnused(dir, volume.Hide) }
+
+// eachUnused calls f for the folders of those volumes.
+func (c *Config) eachUnused(dir string, f func(folder string) error) error {
 	dirs := c.AnonymousVolumes()
 	if len(dirs) == 0 {
 		return nil
@@ -73,7 +80,7 @@ func (c *Config) removeVolumes(dir string) error {
 	}
 	for _, v := range dirs {
 		if len(users[filepath.Base(v)]) == 0 {
-			err = errors.Join(err, volume.Remove(v))
+			err = errors.Join(err, f(v))
 		}
 	}
 	return err

@@ -107,6 +107,38 @@ func TestDeleteWithVolumes(t *testing.T) {
 	}
 }
 
+// A doomed container's volumes are found no more before they are deleted.
+func TestDoomVolumes(t *testing.T) {
+	h, err := OpenHome(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &volume.Store{Dir: t.TempDir()}
+	withVolumes(t, s, filepath.Join(h.Dir, kept, "bb"), false, "0shared")
+	dir := filepath.Join(h.Dir, passing, "aa")
+	withVolumes(t, s, dir, true, "00", "named", "0shared")
+	if _, err := h.doomNamed("aa", ""); err != nil {
+		t.Fatal(err)
+	}
+	dir = filepath.Join(h.Dir, passing, doomed+"aa")
+	var c Config
+	if err := readJSON(dir, "config.json", &c); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.doomVolumes(filepath.Dir(h.Dir)); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := namesOf(t, s), "0shared named"; got != want {
+		t.Errorf("found: %s, want %s", got, want)
+	}
+	if err := h.delete(dir, nil); err != nil {
+		t.Fatal(err)
+	}
+	if left := s.Leftovers(); len(left) > 0 {
+		t.Errorf("left: %s", left)
+	}
+}
+
 // What was made for a container that came to nothing goes with it.
 func TestDiscardWithVolumes(t *testing.T) {
 	h, err := OpenHome(t.TempDir())
