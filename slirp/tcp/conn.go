@@ -40,7 +40,7 @@ type conn struct {
 	mss            int    // of what the container takes
 	sending        queue  // from SND.UNA on: sent, then not yet sent
 	readable       bool   // the socket may have something
-	hung           bool   // it may have ended behind that
+	hung           bool   // it may have ended behind that, or have urgent data, before which it stops
 	ended          bool   // it has: FIN follows what is in sending
 	finTaken       bool   // acknowledged
 	repeats        int    // acknowledgements of the same byte
@@ -101,10 +101,11 @@ func (c *conn) ready(events uint32) {
 		c.broken() // nobody reads any more, who would find out
 		return
 	}
-	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+	const more = unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
+	if events&(unix.EPOLLIN|more) != 0 {
 		c.readable = true
 	}
-	if events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+	if events&more != 0 {
 		c.hung = true
 	}
 	if events&unix.EPOLLOUT != 0 {

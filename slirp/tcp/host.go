@@ -22,6 +22,8 @@ func connectHost(addr netip.AddrPort) (int, error) {
 	// kernel's times (tcp(7)).
 	_ = unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_NODELAY, 1)
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	// Urgent data is data, as in the other direction (RFC 6093, 6).
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
 	if err := unix.Connect(fd, name); err != nil && err != unix.EINPROGRESS {
 		unix.Close(fd)
 		return -1, os.NewSyscallError("connect", err)

@@ -114,7 +114,7 @@ func (c *conn) read(most int) bool {
 	case n == 0:
 		c.ended = true
 	case n < len(b) && c.hung:
-		return false // the end behind it goes with it
+		return false // what is behind it, the end mostly, goes with it
 	case n < len(b):
 		c.readable = false // epoll(7): so it is empty
 	}
@@ -193,6 +193,9 @@ func (c *conn) late() {
 	case c.phase == open && (c.tries <= resendTries || c.relay.now-c.heard < keepIdle):
 		c.await()
 		c.sendAgain()
+		if c.next == c.una { // the window was closed over it: RFC 9293, 3.8.6.1
+			c.write(flagACK, c.una-1, nil)
+		}
 	default:
 		c.reset()
 	}

@@ -141,7 +141,7 @@ func (r *Relay) watch(c *conn) error {
 	}
 	c.token = r.token
 	err := unix.EpollCtl(r.config.Epoll, unix.EPOLL_CTL_ADD, c.fd, &unix.EpollEvent{
-		Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(c.fd), Pad: c.token,
+		Events: unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(c.fd), Pad: c.token,
 	})
 	if err != nil {
 		return err

@@ -431,6 +431,54 @@ func TestAsksForAWindow(t *testing.T) {
 	p.want("the rest", flagACK, p.ack, p.seq, "def")
 }
 
+// What was lost before the window closed is asked about too: the word that it is open
+// again may be lost as well.
+func TestAsksForAWindowThatWasTakenBack(t *testing.T) {
+	p, host := connect(t)
+	host.Write([]byte("abc"))
+	p.want("lost", flagACK, p.ack, p.seq, "abc")
+	p.window = 0
+	p.send(flagACK, "")
+	for range 3 * resendTries {
+		p.pass(time.Duration(resendLast))
+		p.want("is there a window", flagACK, p.ack-1, p.seq, "")
+		p.send(flagACK, "")
+	}
+	p.window = 100
+	p.send(flagACK, "")
+	p.want("again", flagACK, p.ack, p.seq, "abc")
+}
+
+// A read ends before urgent data (tcp(7)), with more behind it; nothing new will tell of that.
+func TestUrgentDataIsInItsPlace(t *testing.T) {
+	p, host := connect(t)
+	raw, err := host.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	host.Write([]byte("abc"))
+	raw.Write(func(fd uintptr) bool {
+		err = unix.Send(int(fd), []byte("x"), unix.MSG_OOB)
+		return true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	host.Write([]byte("def"))
+	got := ""
+	for len(got) < len("abcxdef") {
+		s := p.next()
+		if s.seq == p.ack { // not a second time
+			got += string(s.payload)
+			p.ack += uint32(len(s.payload))
+			p.send(flagACK, "")
+		}
+	}
+	if got != "abcxdef" {
+		t.Errorf("got %q", got)
+	}
+}
+
 // A host that does not read closes the container's window; nothing is lost.
 func TestHostDoesNotRead(t *testing.T) {
 	p, host := connect(t)
