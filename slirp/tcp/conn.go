@@ -255,7 +255,7 @@ func (c *conn) send(s reply) {
 
 // offer returns the window to offer. A SYN's is not scaled.
 func (c *conn) offer(isSYN bool) uint16 {
-	c.offered = max(maxTaken-c.taken.size, 0)
+	c.offered = max(c.relay.pool.share(maxTaken)-c.taken.size, 0)
 	if isSYN || c.shift < 0 {
 		c.offered = min(c.offered, 0xffff)
 		return uint16(c.offered)

@@ -88,7 +88,7 @@ func (c *conn) pump() {
 // room is how much to read: what the container's window has room for, but nothing rather
 // than little, if there will be room for more (RFC 9293, 3.8.6.2.1).
 func (c *conn) room() int {
-	room := min(c.window, maxFlight) - c.sending.size
+	room := min(c.window, c.relay.pool.share(maxFlight)) - c.sending.size
 	if room <= 0 || c.sending.size > 0 && room < min(maxPayload, c.widest/2) {
 		return 0
 	}

@@ -36,8 +36,9 @@ func (c *conn) takePart(seq uint32, payload []byte, ends bool) {
 	}
 	payload = payload[known:]
 	const beyond = 128 << 10 // what windows rounded off may be wrong by, and more
-	if room := maxTaken + beyond - c.taken.size; len(payload) > room {
+	if room := max(c.relay.pool.share(maxTaken)+beyond-c.taken.size, 0); len(payload) > room {
 		payload, ends = payload[:room], false
+		c.owe() // the window may be less than it was told
 	}
 	if len(payload) > 0 && !c.deliver(payload) {
 		return

@@ -14,12 +14,33 @@ type chunk struct {
 
 // pool keeps chunks that are free. What was used last is used next, while the processor has
 // it in its cache.
-type pool struct{ free []*chunk }
+type pool struct {
+	free []*chunk
+	used int // those that are not free
+}
 
 // maxFree is how many chunks a pool keeps, 4 MiB: what a few busy connections have on the way.
 const maxFree = 64
 
+// maxUsed is how many chunks all connections may use, 256 MiB: what containers' peers do not
+// take is no memory of the containers', so that nothing else limits it. With more in use,
+// each connection that needs any is left what one segment carries.
+const (
+	maxUsed    = 4096
+	leastShare = 64 << 10
+)
+
+// share returns how many bytes a connection may have on its way in one direction: most, or
+// less while all have too much.
+func (p *pool) share(most int) int {
+	if p.used < maxUsed {
+		return most
+	}
+	return min(most, leastShare)
+}
+
 func (p *pool) get() *chunk {
+	p.used++
 	if n := len(p.free); n > 0 {
 		c := p.free[n-1]
 		p.free = p.free[:n-1]
@@ -29,6 +50,7 @@ func (p *pool) get() *chunk {
 }
 
 func (p *pool) put(c *chunk) {
+	p.used--
 	if len(p.free) < maxFree {
 		c.read, c.written = 0, 0
 		p.free = append(p.free, c)

@@ -515,6 +515,67 @@ func TestHostDoesNotRead(t *testing.T) {
 	}
 }
 
+// Where others have used up the memory, a connection gets by with little, and loses nothing.
+func TestLittleMemory(t *testing.T) {
+	t.Run("outward", func(t *testing.T) {
+		p, host := connect(t)
+		p.relay.pool.used += maxUsed
+		c := p.relay.conns[p.flow]
+		piece := bytes.Repeat([]byte("0123456789abcdef"), 2000)
+		start := p.seq
+		for c.taken.size < leastShare {
+			p.send(flagACK, string(piece))
+			p.seq = p.next().ack
+		}
+		for range 20 { // far beyond the window
+			p.send(flagACK, string(piece))
+			p.seq = p.next().ack
+		}
+		sent := int(p.seq - start)
+		if c.taken.size > leastShare+128<<10 || c.offered != 0 {
+			t.Errorf("%d bytes are kept, with a window of %d", c.taken.size, c.offered)
+		}
+		got := make(chan int)
+		go func() {
+			n, _ := io.Copy(io.Discard, host)
+			got <- int(n)
+		}()
+		for p.next().window<<windowShift < leastShare {
+		}
+		p.send(flagACK|flagFIN, "")
+		for {
+			select {
+			case n := <-got:
+				if n != sent {
+					t.Errorf("%d bytes arrived, want %d", n, sent)
+				}
+				return
+			default:
+				p.step(10)
+			}
+		}
+	})
+	t.Run("inward", func(t *testing.T) {
+		p, host := connect(t)
+		p.relay.pool.used += maxUsed
+		p.relay.conns[p.flow].setWindow(maxFlight)
+		p.relay.conns[p.flow].shift = 3
+		const much = 1 << 20
+		go host.Write(make([]byte, much))
+		for got := 0; got < much; {
+			s := p.next()
+			if s.seq == p.ack { // not a second time
+				got += len(s.payload)
+				p.ack += uint32(len(s.payload))
+			}
+			if n := p.relay.conns[p.flow].sending.size; n > leastShare {
+				t.Fatalf("%d bytes are on their way", n)
+			}
+			p.send(flagACK, "")
+		}
+	})
+}
+
 func TestGoneContainer(t *testing.T) {
 	p, host := connect(t)
 	p.pass(time.Duration(keepIdle))
@@ -585,8 +646,8 @@ func FuzzSegment(f *testing.F) {
 			}
 		}
 		p.relay.Close()
-		if n := p.relay.Len(); n != 0 || len(p.relay.sockets) != 0 || p.relay.dialing != 0 {
-			t.Errorf("%d connections, %d sockets, %d dialing are left", n, len(p.relay.sockets), p.relay.dialing)
+		if n := p.relay.Len(); n != 0 || len(p.relay.sockets) != 0 || p.relay.dialing != 0 || p.relay.pool.used != 0 {
+			t.Errorf("%d connections, %d sockets, %d dialing, %d chunks are left", n, len(p.relay.sockets), p.relay.dialing, p.relay.pool.used)
 		}
 	})
 }
