@@ -8,6 +8,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// mostSockets is how many sockets connections may have: three quarters of the descriptors
+// (RLIMIT_NOFILE in getrlimit(2)), so that a container with many connections leaves some for
+// those of others, for published ports and for containers that join.
+func mostSockets() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		limit.Cur = 1024 // what every process has by default
+	}
+	return int(min(limit.Cur, 1<<30)) / 4 * 3
+}
+
 // connectHost begins to connect a socket of the host's to addr.
 func connectHost(addr netip.AddrPort) (int, error) {
 	family, name := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(addr.Port()), Addr: addr.Addr().As16()})

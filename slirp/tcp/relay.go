@@ -66,6 +66,7 @@ type Relay struct {
 	sockets map[int32]*conn // by their descriptors
 	token   int32           // of the latest one
 	dialing int
+	most    int     // sockets at once
 	due     []*conn // that have something to acknowledge
 	early   int     // chunks that hold what came before its turn
 	pool    pool
@@ -83,7 +84,7 @@ type Relay struct {
 func New(c Config) *Relay {
 	start := time.Now()
 	return &Relay{
-		config: c, conns: map[Flow]*conn{}, sockets: map[int32]*conn{},
+		config: c, conns: map[Flow]*conn{}, sockets: map[int32]*conn{}, most: mostSockets(),
 		clock: func() int64 { return int64(time.Since(start)) },
 	}
 }
@@ -116,7 +117,7 @@ func (r *Relay) open(s *Segment) bool {
 	if err != nil {
 		return r.config.Refuse(s.Flow, s.seq, err)
 	}
-	if r.dialing >= maxDialing {
+	if r.dialing >= maxDialing || len(r.sockets) >= r.most {
 		return true // it will ask again
 	}
 	c := newConn(r, s)

@@ -612,6 +612,23 @@ func TestPortIsUsedAgain(t *testing.T) {
 	}
 }
 
+// Where there are too many connections a SYN has no answer, until one has ended.
+func TestLeavesDescriptorsForOthers(t *testing.T) {
+	b, l := newBed(t), listen(t)
+	b.relay.most = 1
+	one := b.dial(l)
+	one.establish()
+	two := *one
+	two.seq, two.flow.Inside = 5000, netip.AddrPortFrom(inside, 40001)
+	if !two.send(flagSYN, "") {
+		t.Error("the relay left the SYN to netstack, which resets")
+	}
+	b.quiet()
+	one.send(flagRST, "")
+	two.send(flagSYN, "")
+	two.establish()
+}
+
 func TestHeadersOfIPv6(t *testing.T) {
 	r := reply{
 		flow: Flow{netip.AddrPortFrom(inside6, 40000), netip.AddrPortFrom(outside6, 80)},
