@@ -234,7 +234,7 @@ func TestRootWithForgedProc(t *testing.T) {
 	const look = "for f in /proc/interrupts /elsewhere/interrupts /etc/interrupts; do test -s $f || head -c 1 $f; done 2>/dev/null | wc -c; " +
 		"for d in /proc /elsewhere /etc; do echo 1 2>/dev/null >$d/sys/kernel/panic && echo written; done; true"
 	for name, script := range map[string]string{
-		"a link inside":      "rmdir proc; mkdir elsewhere; ln -s elsewhere proc",
+		"a link inside":      "rm -rf proc elsewhere; mkdir elsewhere; ln -s elsewhere proc",
 		"a link out":         "rm -rf proc elsewhere; ln -s /etc proc",
 		"a link to the host": "rm -rf proc; ln -s ../../../../../../../../proc proc",
 	} {
