@@ -46,7 +46,7 @@ type conn struct {
 	repeats        int    // acknowledgements of the same byte
 	recover        uint32 // where the last fast retransmit began, and what was sent then
 	resend         int64  // when to send again what has no answer; 0: all has
-	tries          int    // how often that was done
+	tries          int    // how often that was done, or a window asked for
 	probe          int64  // when to ask the next time whether it is there, or for a window
 
 	// From the container to the host's socket.

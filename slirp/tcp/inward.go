@@ -149,6 +149,7 @@ func (c *conn) transmit() {
 			c.top = c.next
 		}
 		if c.resend == 0 {
+			c.tries = 0
 			c.await()
 		}
 	}
@@ -174,8 +175,9 @@ func (c *conn) lookAfter() {
 	case c.starves() && now >= c.probe:
 		if c.probe != 0 {
 			c.call()
+			c.tries++ // answered or not: the program inside may read nothing for hours
 		}
-		c.probe = now + min(resendFirst<<min(c.calls, 16), resendLast)
+		c.probe = now + min(resendFirst<<min(c.tries, 16), resendLast)
 	case c.phase == open && now-c.heard >= keepIdle && now >= c.probe:
 		c.probe = now + slowTick
 		c.call()

@@ -431,6 +431,34 @@ func TestAsksForAWindow(t *testing.T) {
 	p.want("the rest", flagACK, p.ack, p.seq, "def")
 }
 
+// The longer a window is closed the less often it is asked for, though each time answered.
+func TestAsksForAWindowLessAndLess(t *testing.T) {
+	p, host := connect(t)
+	p.window = 0
+	p.send(flagACK, "")
+	host.Write([]byte("abc"))
+	for !p.relay.conns[p.flow].readable {
+		p.step(10)
+	}
+	asked := 0
+	for range 600 { // a minute
+		p.pass(time.Duration(tick))
+		asked += len(p.sent)
+		if len(p.sent) > 0 {
+			p.sent = nil
+			p.send(flagACK, "")
+		}
+	}
+	if asked < 6 || asked > 15 {
+		t.Errorf("asked %d times", asked)
+	}
+	p.window = 100
+	p.send(flagACK, "")
+	p.want("what waited", flagACK, p.ack, p.seq, "abc")
+	p.pass(time.Duration(resendFirst))
+	p.want("and again, soon", flagACK, p.ack, p.seq, "abc")
+}
+
 // What was lost before the window closed is asked about too: the word that it is open
 // again may be lost as well.
 func TestAsksForAWindowThatWasTakenBack(t *testing.T) {
