@@ -5,8 +5,9 @@
 // over and takes segments of 64 KiB and fills checksums in. Nothing on it is slow or
 // congested, next to nothing is lost, though some may overtake others on a veth, and only
 // what the container's kernel itself has no room for waits. So there is no congestion
-// control, and what was lost is sent again from there on. All of a Relay happens on the goroutine that polls: a segment goes through to
-// the host's socket, and what a socket has to a segment, without a wake-up in between.
+// control, and what was lost is sent again from there on. All of a Relay happens on the
+// goroutine that polls: a segment goes through to the host's socket, and what a socket has
+// to a segment, without a wake-up in between.
 package tcp
 
 import (
