@@ -14,7 +14,7 @@ import (
 
 const (
 	blockSize  = 256 << 10 // bytes of a stream handed over at a time
-	blockCount = 32        // blocks of one stream at most; what bounds its memory
+	blockCount = 16        // blocks of one stream at most; what bounds its memory
 )
 
 // A block is a piece of the unpacked archive on its way to the two that need
