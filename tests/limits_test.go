@@ -224,7 +224,7 @@ func updates(t *testing.T, b *box) {
 	b.steps([]step{
 		{`update --pids-limit 50 --cpus 1.5 box`, want{stdout: "box\n"}},
 		{`update -m 128m box`, want{stdout: "box\n"}},
-		{`update box`, want{status: 125, stderr: `no limit is given`}},
+		{`update box`, want{status: 125, stderr: `nothing to change is given`}},
 		{`update -m 1k box`, want{status: 125, stderr: `the least is`}},
 		{`update -m 1g nosuch`, want{status: 125, stderr: `no such container`}},
 		{`inspect -f {{.HostConfig.Memory}} box`, want{stdout: "134217728\n"}},

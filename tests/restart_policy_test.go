@@ -229,3 +229,52 @@ func TestTypedAfterARestart(t *testing.T) {
 	in.w.Close()
 	want{stdout: "got one\ngot two\n", status: 4}.check(t, p.wait())
 }
+
+// A policy that is given later holds from the next end on, for running
+// containers and for others.
+func TestUpdateOfTheRestartPolicy(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, keeps)
+	b.must(words("run -d --name running alpine sleep 1000")...)
+	b.must(words("create --name later --restart always alpine false")...)
+	b.must(words("run -d --rm --name gone alpine sleep 1000")...)
+	b.must(words("run --name waits -d --restart always alpine false")...)
+	direct := b.start(call{args: words("run --name direct alpine sleep 1000")})
+	b.steps([]step{
+		{`update --restart sometimes running`, want{status: 125, stderr: `--restart sometimes: there are no, `}},
+		{`update --restart always gone`, want{status: 125, stderr: `conflicting options: --restart, and container gone was made with --rm`}},
+		{`update --restart no gone`, want{stdout: "gone\n"}},
+		{`update --restart on-failure:2 running later`, want{stdout: "running\nlater\n"}},
+		{`inspect -f {{.HostConfig.RestartPolicy.Name}}:{{.HostConfig.RestartPolicy.MaximumRetryCount}} running later`, want{stdout: "on-failure:2\non-failure:2\n"}},
+		{`update --restart no waits`, want{stdout: "waits\n"}},
+		{`start later`, want{stdout: "later\n"}},
+	})
+	if !eventually(15*time.Second, func() bool { return b.state("direct", "Status") == "running" }) {
+		t.Fatal("the container in the foreground does not run")
+	}
+	want{status: 125, stderr: `cannot be started again by itself.*\nrbox: hint: `}.check(t, b.rbox("update", "--restart", "always", "direct"))
+	b.must("stop", "-t", "0", "direct")
+	direct.wait()
+	want{stdout: "direct\n"}.check(t, b.rbox("update", "--restart", "always", "direct"))
+
+	syscall.Kill(b.pid("running"), syscall.SIGKILL)
+	for _, name := range []string{"running", "later"} {
+		restarts := map[string]string{"running": "1", "later": "2"}[name]
+		if !eventually(15*time.Second, func() bool { return b.restarts(name) == restarts }) {
+			t.Errorf("%s: %s restarts, want %s", name, b.restarts(name), restarts)
+		}
+	}
+	for _, name := range []string{"later", "waits"} {
+		if !eventually(15*time.Second, func() bool { return b.state(name, "Status") == "exited" }) {
+			t.Errorf("%s is %s", name, b.state(name, "Status"))
+		}
+	}
+	// The policy is the container's own now, which start changes for once.
+	b.must("stop", "-t", "0", "running")
+	b.must("start", "--restart", "no", "running")
+	syscall.Kill(b.pid("running"), syscall.SIGKILL)
+	if !eventually(15*time.Second, func() bool { return b.state("running", "Status") == "exited" }) {
+		t.Errorf("started with --restart no it is %s", b.state("running", "Status"))
+	}
+	want{stdout: "on-failure:2\n"}.check(t, b.rbox("inspect", "-f", "{{.HostConfig.RestartPolicy.Name}}:{{.HostConfig.RestartPolicy.MaximumRetryCount}}", "running"))
+}

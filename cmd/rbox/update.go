@@ -10,23 +10,32 @@ import (
 	"rbox/userns/container"
 )
 
-// UpdateCmd changes limits.
+// UpdateCmd changes limits, and the restart policy.
 type UpdateCmd struct {
 	limitFlags
-	IDs []string `arg:"" name:"CONTAINER" help:"Names or ids."`
+	Restart string   `help:"Start it again when it ends: no, on-failure[:TIMES], always or unless-stopped." placeholder:"POLICY"`
+	IDs     []string `arg:"" name:"CONTAINER" help:"Names or ids."`
 }
 
 // Run prints what it changed.
 func (c *UpdateCmd) Run(app *App) error {
-	changed, err := c.limits()
-	if err != nil {
+	var u updating
+	var err error
+	if u.limits, err = c.limits(); err != nil {
 		return err
 	}
-	if changed.IsZero() {
-		return &adviceError{errors.New("update: no limit is given"), "rbox update --memory 512m CONTAINER"}
+	if c.Restart != "" {
+		policy, err := parseRestart(c.Restart)
+		if err != nil {
+			return err
+		}
+		u.restart = &policy
+	}
+	if u.limits.IsZero() && u.restart == nil {
+		return &adviceError{errors.New("update: nothing to change is given"), "rbox update --memory 512m CONTAINER"}
 	}
 	return app.each(c.IDs, func(home *container.Home, id, name string) error {
-		if err := updateLimits(home, id, name, changed); err != nil {
+		if err := u.change(home, id, name); err != nil {
 			return err
 		}
 		_, err = fmt.Fprintln(app.Stdout, name)
@@ -34,16 +43,25 @@ func (c *UpdateCmd) Run(app *App) error {
 	})
 }
 
-// updateLimits changes the limits of a container, whether it runs or not.
-func updateLimits(home *container.Home, id, name string, changed cgroupv2.Limits) error {
+// An updating is what is to change.
+type updating struct {
+	limits  cgroupv2.Limits
+	restart *container.RestartPolicy // nil: it stays
+}
+
+// change changes a container, whether it runs or not.
+func (u *updating) change(home *container.Home, id, name string) error {
 	info, err := home.Inspect(id)
 	if err != nil {
 		return err
 	}
+	if u.restart != nil && u.restart.Name != "" && info.Config.AutoRemove {
+		return fmt.Errorf("conflicting options: --restart, and container %s was made with --rm", name)
+	}
 	folder, _, err := home.Reopen(id)
 	if err == nil {
 		defer folder.Close()
-		return folder.SetLimits(info.Limits().With(changed))
+		return u.ofStopped(folder, info)
 	}
 	if !errors.As(err, new(*container.RunningError)) {
 		return err
@@ -53,5 +71,29 @@ func updateLimits(home *container.Home, id, name string, changed cgroupv2.Limits
 		return err
 	}
 	defer client.Close()
-	return client.Limit(changed)
+	return u.ofRunning(client)
+}
+
+func (u *updating) ofStopped(folder *container.Folder, info container.Info) error {
+	if !u.limits.IsZero() {
+		if err := folder.SetLimits(info.Limits().With(u.limits)); err != nil {
+			return err
+		}
+	}
+	if u.restart != nil {
+		return folder.SetRestart(*u.restart)
+	}
+	return nil
+}
+
+func (u *updating) ofRunning(client *container.Client) error {
+	if !u.limits.IsZero() {
+		if err := client.Limit(u.limits); err != nil {
+			return err
+		}
+	}
+	if u.restart != nil {
+		return client.Restart(*u.restart)
+	}
+	return nil
 }

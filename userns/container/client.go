@@ -159,6 +159,9 @@ func (c *Client) Rename(name string) error { return c.ask(message{Rename: name})
 // Limit changes the container's limits.
 func (c *Client) Limit(l cgroupv2.Limits) error { return c.ask(message{Limits: &l}) }
 
+// Restart changes the container's restart policy.
+func (c *Client) Restart(p RestartPolicy) error { return c.ask(message{Restart: &p}) }
+
 // Pause freezes the container, or thaws it.
 func (c *Client) Pause(freeze bool) error {
 	if freeze {

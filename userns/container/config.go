@@ -60,7 +60,7 @@ type LogConfig struct {
 
 // RestartPolicy says when the monitor starts a container again that has ended.
 type RestartPolicy struct {
-	Name  string `json:",omitempty"` // "" and "no", "on-failure", "always", "unless-stopped"
+	Name  string `json:",omitempty"` // "", which is no, "on-failure", "always", "unless-stopped"
 	Limit int    `json:",omitempty"` // of on-failure; 0: none
 }
 
@@ -125,6 +125,7 @@ type State struct {
 	Cgroup     string           `json:",omitempty"` // directory of its cgroup, while it runs
 	Usage      *Usage           `json:",omitempty"` // what its last run took
 	Limits     *cgroupv2.Limits `json:",omitempty"` // since they were changed
+	Restart    *RestartPolicy   `json:",omitempty"` // likewise
 	Health     *Health          `json:",omitempty"`
 
 	Networks []Attachment `json:",omitempty"` // that it is on while it runs

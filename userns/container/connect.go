@@ -179,7 +179,7 @@ func (m *monitor) guard(u *uplink, over chan struct{}) {
 			return
 		}
 		m.lostNetwork(u)
-		if !u.shared() && (m.Restart.Name == "" || m.Restart.Name == "no") {
+		if !u.shared() && !m.restarts() {
 			return
 		}
 		pause = backOff(pause, time.Since(begun))

@@ -176,6 +176,9 @@ func (m *monitor) answer(c *client, msg message, files []*os.File) {
 	if msg.Limits != nil {
 		err = m.limit(*msg.Limits)
 	}
+	if msg.Restart != nil {
+		err = m.setRestart(*msg.Restart)
+	}
 	if msg.Pause != 0 {
 		err = m.pause(msg.Pause == 1)
 	}

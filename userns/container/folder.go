@@ -210,8 +210,10 @@ func (h *Home) Reopen(id string) (*Folder, Config, error) {
 		return nil, c, err
 	}
 	f.config = config
+	s := readState(f.Dir)
+	s.change(&c)
 	// Who sees our lock must not take it for that of a monitor that was killed.
-	if s := readState(f.Dir); s.claims() {
+	if s.claims() {
 		s.end()
 		replaceState(f.Dir, s)
 	}
@@ -255,21 +257,26 @@ func (f *Folder) Rename(c Config, name string) error {
 
 // SetLimits changes those of a container that does not run.
 func (f *Folder) SetLimits(l cgroupv2.Limits) error {
-	var s State
-	if err := readJSON(f.Dir, "state.json", &s); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	s.Limits = &l
-	return replaceState(f.Dir, s)
+	return f.setState(func(s *State) { s.Limits = &l })
+}
+
+// SetRestart changes the restart policy of a container that does not run.
+func (f *Folder) SetRestart(p RestartPolicy) error {
+	return f.setState(func(s *State) { s.Restart = &p })
 }
 
 // SetNetworks says which networks a container that does not run is to be on.
 func (f *Folder) SetNetworks(wanted []slirp.Request) error {
+	return f.setState(func(s *State) { s.Wanted = &wanted })
+}
+
+// setState changes the state of a container that does not run.
+func (f *Folder) setState(change func(*State)) error {
 	var s State
 	if err := readJSON(f.Dir, "state.json", &s); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	s.Wanted = &wanted
+	change(&s)
 	return replaceState(f.Dir, s)
 }
 
@@ -514,7 +521,16 @@ func (h *Home) Inspect(id string) (Info, error) {
 	}
 	defer config.Close()
 	info.Running, info.State = settle(int(config.Fd()), readState(dir), func() State { return readState(dir) })
+	info.State.change(&info.Config)
 	return info, nil
+}
+
+// change makes of a container's first configuration the one that holds now,
+// where rbox has one field for both.
+func (s *State) change(c *Config) {
+	if s.Restart != nil {
+		c.Restart = *s.Restart
+	}
 }
 
 // readState returns what state.json holds, or lostState without one. One that is

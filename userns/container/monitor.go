@@ -64,6 +64,7 @@ type monitor struct {
 	main     chan func()   // for the main thread to do
 
 	sharesPids uint64         // the program's mount namespace, if it has no pid namespace of its own; else 0
+	once       bool           // the program cannot be started again: what it was given is closed
 	listening  sync.Once      // the control socket is made, or will not be
 	guests     sync.WaitGroup // further programs, for as long as they need us
 }
@@ -169,7 +170,7 @@ func (m *monitor) takeOrder() error {
 	}
 	if !m.Fresh {
 		if err := readJSON(m.Dir, "state.json", &m.state); err == nil {
-			m.state = State{Name: m.state.Name, Wanted: m.state.Wanted, Limits: m.state.Limits}
+			m.state = State{Name: m.state.Name, Wanted: m.state.Wanted, Limits: m.state.Limits, Restart: m.state.Restart}
 		}
 	}
 	n := 3 + m.Plan.Process.Preserve
@@ -326,7 +327,7 @@ func (m *monitor) saveStarted() error {
 	m.state = State{
 		Name: m.state.Name, Restarts: m.state.Restarts, Stopped: m.state.Stopped,
 		Pid: m.child.Pid, StartTime: start, BootID: bootID(), Started: time.Now(), Monitor: os.Getpid(),
-		Networks: m.attached, Wanted: m.state.Wanted, Limits: m.state.Limits,
+		Networks: m.attached, Wanted: m.state.Wanted, Limits: m.state.Limits, Restart: m.state.Restart,
 	}
 	if m.group != nil {
 		m.state.Cgroup = m.group.Dir
@@ -376,6 +377,7 @@ func (m *monitor) releaseStreams() {
 	if m.Restart.Name != "" { // the next run gets what is to be preserved, too
 		closeFiles(m.streams[:3])
 	} else {
+		m.once = m.Direct || len(m.streams) > 3
 		closeFiles(m.streams)
 	}
 	if null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {

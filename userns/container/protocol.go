@@ -33,7 +33,8 @@ type message struct {
 	Restore   bool           // config.json or state.json was deleted: it is to be there again
 	Cooked    bool           // it is no longer raw
 
-	Limits *cgroupv2.Limits // to be changed
+	Limits  *cgroupv2.Limits // to be changed
+	Restart *RestartPolicy   // likewise
 
 	Connect    *slirp.Request // one more network; the executable of its process comes with it
 	Disconnect string         // the network that the container is to leave
@@ -50,7 +51,7 @@ type message struct {
 
 // asks tells whether the client waits for an answer.
 func (m *message) asks() bool {
-	return m.Exec || m.Attach != nil || m.Rename != "" || m.Restore || m.Pause != 0 || m.Limits != nil || m.Signal != 0 && !m.Stop
+	return m.Exec || m.Attach != nil || m.Rename != "" || m.Restore || m.Pause != 0 || m.Limits != nil || m.Restart != nil || m.Signal != 0 && !m.Stop
 }
 
 // An order says how to run the container. With it come config.json, the plan,

@@ -32,6 +32,28 @@ func (m *monitor) wantsRestart(status int) bool {
 	return false
 }
 
+// setRestart changes the policy. It is asked at the container's next end.
+func (m *monitor) setRestart(p RestartPolicy) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p.Name != "" && m.once {
+		return &Failure{
+			Text: "the container cannot be started again by itself: it has the streams or descriptors of the command that started it", Status: 125,
+			Advice: "rbox update --restart POLICY once it is stopped, then rbox start",
+		}
+	}
+	m.Restart, m.state.Restart = p, &p
+	m.event("update", nil)
+	return m.saveState()
+}
+
+// restarts tells whether there is a policy that may start the container again.
+func (m *monitor) restarts() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.Restart.Name != ""
+}
+
 // rest waits for the next start. It returns false if the user stops the
 // container meanwhile.
 func (m *monitor) rest(pause time.Duration) bool {
