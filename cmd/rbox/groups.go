@@ -27,7 +27,7 @@ type ContainerCmd struct {
 	Stop    StopCmd             `cmd:"" help:"End containers in order."`
 	Top     TopCmd              `cmd:"" help:"Show the processes of a container."`
 	Unpause UnpauseCmd          `cmd:"" help:"Thaw paused containers."`
-	Update  UpdateCmd           `cmd:"" help:"Change the limits of containers."`
+	Update  UpdateCmd           `cmd:"" help:"Change the limits or the restart policy of containers."`
 	Wait    WaitCmd             `cmd:"" help:"Wait until containers end, and print their exit statuses."`
 }
 

@@ -32,7 +32,7 @@ type grammar struct {
 	Kill       KillCmd       `cmd:"" group:"Containers" help:"Send a signal to containers."`
 	Pause      PauseCmd      `cmd:"" group:"Containers" help:"Freeze containers."`
 	Unpause    UnpauseCmd    `cmd:"" group:"Containers" help:"Thaw paused containers."`
-	Update     UpdateCmd     `cmd:"" group:"Containers" help:"Change the limits of containers."`
+	Update     UpdateCmd     `cmd:"" group:"Containers" help:"Change the limits or the restart policy of containers."`
 	Stats      StatsCmd      `cmd:"" group:"Containers" help:"Show what running containers use."`
 	Exec       ExecCmd       `cmd:"" group:"Containers" help:"Run a command in a running container."`
 	Attach     AttachCmd     `cmd:"" group:"Containers" help:"Connect to what a container shows and reads."`
