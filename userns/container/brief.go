@@ -34,9 +34,6 @@ func (h *Home) Brief(all bool) ([]*Info, error) {
 		}
 		b.known = h.readIndex()
 		b.fresh = b.mark != "" && b.known.mark == b.mark
-		if b.fresh && b.known.claims() >= manyContainers {
-			b.locks = locks()
-		}
 	}
 	list := b.read()
 	slices.SortFunc(list, newest)
@@ -76,8 +73,7 @@ type briefing struct {
 	ids   []string // with the folder that they lie in before each
 	mark  string
 	known index
-	fresh bool            // the states that are known hold
-	locks map[string]bool // by inode, perhaps not all
+	fresh bool // the states that are known hold
 }
 
 // list adds the containers in the folder sub.
@@ -163,12 +159,8 @@ func (r *briefReader) read(path string, info *Info, item *indexed) bool {
 	if !r.all && !info.State.claims() && (ok || r.mark == "") {
 		return false
 	}
-	// A lock that is seen is held; one that is not seen may be.
-	info.Running = ok && info.State.claims() && r.locks[known.inode]
-	if !info.Running && !(ok && !info.State.claims()) {
-		if !r.readConfig(path, info, item, ok) {
-			return false
-		}
+	if (!ok || info.State.claims()) && !r.readConfig(path, info, item, ok) {
+		return false
 	}
 	if !info.Running {
 		info.State.end()
@@ -203,7 +195,7 @@ func (r *briefReader) readConfig(path string, info *Info, item *indexed, known b
 	}
 	whole := scanConfig(string(beforePlan(b)), &info.Config) || scanConfig(string(b), &info.Config)
 	if whole && r.mark != "" && !strings.Contains(item.state, "\n") {
-		item.head, item.inode = headOf(&info.Config), inodeName(config)
+		item.head = headOf(&info.Config)
 	}
 	return whole // else it is being made
 }

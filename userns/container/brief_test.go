@@ -245,7 +245,7 @@ func TestBriefByIndex(t *testing.T) {
 	check("one removed", 3*manyContainers-1, manyContainers-2)
 	make(len(dirs), &up)
 	check("one made", 3*manyContainers, manyContainers-1)
-	for _, text := range []string{"", indexFormat, indexFormat + h.changeMark() + "\n" + filepath.Base(dirs[3]) + " 1\n{}\n"} {
+	for _, text := range []string{"", indexFormat, indexFormat + h.changeMark() + "\n" + filepath.Base(dirs[3]) + "\n{}\n"} {
 		if err := os.WriteFile(filepath.Join(h.Dir, indexName), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -1,13 +1,10 @@
 package container
 
 import (
-	"bufio"
-	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"unsafe"
 
@@ -16,15 +13,14 @@ import (
 
 // Where there are many containers, opening two files of each takes a listing
 // longer than all else. So what Brief has read it keeps in one file, the
-// index: for each container three lines, which are its id with the inode of its
-// config.json, the part of that file that listings need, and its state.json.
-// The first never change. The states hold as long as the file "changed" is what
+// index: for each container three lines, which are its id, the part of its
+// config.json that listings need, and its state.json. The first two never change. The states hold as long as the file "changed" is what
 // it was before they were read: who writes a state then writes that. The index
 // is only ever a shortcut: without it, or if it cannot be read, files are read.
 const (
 	indexName   = "index"
 	changedName = "changed"
-	indexFormat = "rbox index 1 "
+	indexFormat = "rbox index 2 "
 )
 
 // manyContainers is how many make the index worth its while.
@@ -59,7 +55,6 @@ func (h *Home) changeMark() string {
 
 // indexed is what the index has of one container.
 type indexed struct {
-	inode       string // of config.json
 	head, state string // the files' text
 }
 
@@ -86,71 +81,22 @@ func (h *Home) readIndex() index {
 	x.mark, text, _ = strings.Cut(text, "\n")
 	x.items = make(map[string]indexed, len(text)/500)
 	for text != "" {
-		var name, head, state string
-		name, text, _ = strings.Cut(text, "\n")
+		var id, head, state string
+		id, text, _ = strings.Cut(text, "\n")
 		head, text, _ = strings.Cut(text, "\n")
 		state, text, _ = strings.Cut(text, "\n")
-		id, inode, _ := strings.Cut(name, " ")
-		x.items[id] = indexed{inode, head, state}
+		x.items[id] = indexed{head, state}
 	}
 	return x
-}
-
-// claims is how many containers of the index seem to run.
-func (x index) claims() (n int) {
-	for _, item := range x.items {
-		if !strings.HasPrefix(item.state, `{"Pid":0,`) && item.state != "" {
-			n++
-		}
-	}
-	return n
 }
 
 // write replaces the index. That it cannot costs time and nothing else.
 func (x index) write(h *Home) {
 	b := []byte(indexFormat + x.mark + "\n")
 	for id, item := range x.items {
-		for _, part := range []string{id, " ", item.inode, "\n", item.head, "\n", item.state, "\n"} {
+		for _, part := range []string{id, "\n", item.head, "\n", item.state, "\n"} {
 			b = append(b, part...)
 		}
 	}
 	replaceFile(filepath.Join(h.Dir, indexName), append(b, "end\n"...))
-}
-
-// locks are the inodes, with their devices, on which somebody holds a lock for
-// himself alone: all that /proc/locks shows. It may leave out those that were
-// taken in another pid namespace.
-func locks() map[string]bool {
-	held := map[string]bool{}
-	f, err := os.Open("/proc/locks")
-	if err != nil {
-		return held
-	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		// 1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF
-		if _, owner, ok := bytes.Cut(lines.Bytes(), []byte("FLOCK  ADVISORY  WRITE ")); ok {
-			_, file, _ := bytes.Cut(owner, []byte(" "))
-			inode, _, _ := bytes.Cut(file, []byte(" "))
-			held[string(inode)] = true
-		}
-	}
-	return held
-}
-
-// inodeName is the file's inode as /proc/locks writes it.
-func inodeName(fd int) string {
-	var st unix.Stat_t
-	if unix.Fstat(fd, &st) != nil {
-		return ""
-	}
-	b := make([]byte, 0, 24)
-	for _, n := range []uint32{unix.Major(st.Dev), unix.Minor(st.Dev)} {
-		if n < 16 {
-			b = append(b, '0')
-		}
-		b = append(strconv.AppendUint(b, uint64(n), 16), ':')
-	}
-	return string(strconv.AppendUint(b, st.Ino, 10))
 }
