@@ -34,6 +34,9 @@ func (h *Home) Brief(all bool) ([]*Info, error) {
 		}
 		b.known = h.readIndex()
 		b.fresh = b.mark != "" && b.known.mark == b.mark
+		if b.fresh && b.known.claims() >= manyContainers {
+			b.listening = listeningSockets()
+		}
 	}
 	list := b.read()
 	slices.SortFunc(list, newest)
@@ -74,6 +77,8 @@ type briefing struct {
 	mark  string
 	known index
 	fresh bool // the states that are known hold
+
+	listening map[socketFile]bool // perhaps not all
 }
 
 // list adds the containers in the folder sub.
@@ -159,11 +164,14 @@ func (r *briefReader) read(path string, info *Info, item *indexed) bool {
 	if !r.all && !info.State.claims() && (ok || r.mark == "") {
 		return false
 	}
-	if (!ok || info.State.claims()) && !r.readConfig(path, info, item, ok) {
+	// Who listens runs; who is not seen to may run all the same.
+	info.Running = ok && info.State.claims() && r.listening[known.socket]
+	if (!ok || info.State.claims() && !info.Running) && !r.readConfig(path, info, item, ok) {
 		return false
 	}
 	if !info.Running {
 		info.State.end()
+		item.socket = 0
 	}
 	if ok && !scanConfig(known.head, &info.Config) {
 		return false
@@ -186,6 +194,12 @@ func (r *briefReader) readConfig(path string, info *Info, item *indexed, known b
 		s, _ := r.state(path)
 		return s
 	})
+	if info.Running && r.mark != "" {
+		if socket := r.socket(path); socket != item.socket {
+			item.socket = socket
+			r.news++
+		}
+	}
 	if known {
 		return true
 	}
@@ -236,6 +250,15 @@ func settle(config int, s State, reread func() State) (running bool, now State) 
 
 func (r *briefReader) open(path, file string) (int, error) {
 	return unix.Openat(r.dir, path+file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+}
+
+// socket is the file of the container's control socket, if that is there.
+func (r *briefReader) socket(path string) socketFile {
+	var st unix.Stat_t
+	if unix.Fstatat(r.dir, path+"/"+controlName, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+		return 0
+	}
+	return socketFileOf(st.Dev, st.Ino)
 }
 
 // bytes returns what the file holds, in the buffer.

@@ -185,6 +185,7 @@ func TestBriefByIndex(t *testing.T) {
 	up := State{Pid: 1, Started: time.Now().UTC(), BootID: "x"}
 	var dirs []string
 	var locks []*os.File
+	controls := map[int]int{}
 	make := func(i int, s *State) {
 		t.Helper()
 		c := briefConfig(NewID())
@@ -196,12 +197,21 @@ func TestBriefByIndex(t *testing.T) {
 		}
 		if err == nil && s == &up {
 			err = unix.Flock(int(lock.Fd()), unix.LOCK_EX)
+			if err == nil && i%2 == 0 { // others have not come to it
+				controls[i], err = listenControl(dirs[i])
+			}
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
 		locks = append(locks, lock)
 		t.Cleanup(func() { lock.Close() })
+	}
+	kill := func(i int) {
+		locks[i].Close()
+		if sock, listens := controls[i]; listens {
+			unix.Close(sock)
+		}
 	}
 	check := func(what string, total, running int) {
 		t.Helper()
@@ -226,12 +236,12 @@ func TestBriefByIndex(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(h.Dir, indexName)); err != nil {
 		t.Fatal(err)
 	}
-	locks[2].Close()
+	kill(2)
 	check("a monitor killed", 3*manyContainers, manyContainers-1)
 	if err := replaceState(dirs[5], ended); err != nil {
 		t.Fatal(err)
 	}
-	locks[5].Close()
+	kill(5)
 	check("one ended", 3*manyContainers, manyContainers-2)
 	again := ended
 	again.Name = "renamed"

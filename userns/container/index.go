@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"unsafe"
 
@@ -13,14 +14,16 @@ import (
 
 // Where there are many containers, opening two files of each takes a listing
 // longer than all else. So what Brief has read it keeps in one file, the
-// index: for each container three lines, which are its id, the part of its
-// config.json that listings need, and its state.json. The first two never change. The states hold as long as the file "changed" is what
-// it was before they were read: who writes a state then writes that. The index
-// is only ever a shortcut: without it, or if it cannot be read, files are read.
+// index: for each container three lines, which are its id with the file of its
+// control socket, the part of its config.json that listings need, and its
+// state.json. The second never changes. The others hold as long as the file
+// "changed" is what it was before they were read: who writes a state then writes
+// that. The index is only ever a shortcut: without it, or if it cannot be read,
+// files are read.
 const (
 	indexName   = "index"
 	changedName = "changed"
-	indexFormat = "rbox index 2 "
+	indexFormat = "rbox index 3 "
 )
 
 // manyContainers is how many make the index worth its while.
@@ -55,7 +58,8 @@ func (h *Home) changeMark() string {
 
 // indexed is what the index has of one container.
 type indexed struct {
-	head, state string // the files' text
+	socket      socketFile // of its control socket, while it runs
+	head, state string     // the files' text
 }
 
 // An index is read or to be written.
@@ -81,20 +85,32 @@ func (h *Home) readIndex() index {
 	x.mark, text, _ = strings.Cut(text, "\n")
 	x.items = make(map[string]indexed, len(text)/500)
 	for text != "" {
-		var id, head, state string
-		id, text, _ = strings.Cut(text, "\n")
+		var name, head, state string
+		name, text, _ = strings.Cut(text, "\n")
 		head, text, _ = strings.Cut(text, "\n")
 		state, text, _ = strings.Cut(text, "\n")
-		x.items[id] = indexed{head, state}
+		id, socket, _ := strings.Cut(name, " ")
+		file, _ := strconv.ParseUint(socket, 10, 64)
+		x.items[id] = indexed{socketFile(file), head, state}
 	}
 	return x
+}
+
+// claims is how many containers of the index seem to run.
+func (x index) claims() (n int) {
+	for _, item := range x.items {
+		if item.socket != 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // write replaces the index. That it cannot costs time and nothing else.
 func (x index) write(h *Home) {
 	b := []byte(indexFormat + x.mark + "\n")
 	for id, item := range x.items {
-		for _, part := range []string{id, "\n", item.head, "\n", item.state, "\n"} {
+		for _, part := range []string{id, " ", strconv.FormatUint(uint64(item.socket), 10), "\n", item.head, "\n", item.state, "\n"} {
 			b = append(b, part...)
 		}
 	}
