@@ -47,7 +47,7 @@ func listeningSockets() map[socketFile]bool {
 	}
 	for b = make([]byte, 32<<10); ; { // as much as the kernel gives at once
 		n, err := unix.Read(sock, b)
-		if err != nil || !diagMessages(b[:max(n, 0)], found) {
+		if err != nil || n == 0 || !diagMessages(b[:n], found) {
 			return found
 		}
 	}
