@@ -128,12 +128,13 @@ func (b *box) debris() (found []string) {
 	return found
 }
 
-// young tells whether the folder of a container, not locked yet, is so new that
-// no other rbox would take its maker for dead.
+// young tells whether the folder of a container, not locked yet or no more, is so
+// new that no other rbox would take its maker, or its remover, for dead.
 func young(folder string) bool {
 	st, err := os.Stat(folder)
 	_, locked := os.Lstat(filepath.Join(folder, "config.json"))
-	return err == nil && locked != nil && strings.HasPrefix(filepath.Base(folder), ".new-") && time.Since(st.ModTime()) < time.Minute
+	name := filepath.Base(folder)
+	return err == nil && locked != nil && (strings.HasPrefix(name, ".new-") || strings.HasPrefix(name, ".old-")) && time.Since(st.ModTime()) < time.Minute
 }
 
 // clear removes all containers of the box, whatever they do.

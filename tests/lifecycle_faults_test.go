@@ -318,8 +318,12 @@ func TestFaultsReboot(t *testing.T) {
 		{`run -d --rm --name passing -v /data alpine sleep 1000`, want{}},
 		{`create --name made alpine sleep 1000`, want{}},
 	})
-	for _, pid := range b.called("rbox-") {
+	killed := b.called("rbox-")
+	for _, pid := range killed {
 		syscall.Kill(pid, syscall.SIGKILL)
+	}
+	if !eventually(10*time.Second, func() bool { return !anyAlive(killed) }) { // until then they hold their locks
+		t.Fatalf("SIGKILL does not end %v", killed)
 	}
 	leftovers(b.dir, 5*time.Second)
 	states, _ := filepath.Glob(filepath.Join(b.root, "containers/*/*/*/state.json"))

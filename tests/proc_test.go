@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -16,7 +17,13 @@ import (
 func leftovers(dir string, limit time.Duration) (names []string) {
 	var pids []int
 	eventually(limit, func() bool {
+		before := pids
 		pids = processesOf(dir)
+		for _, pid := range before { // half way through exit(2) it shows nothing of what it was, but holds its locks
+			if !slices.Contains(pids, pid) && alive(pid) {
+				pids = append(pids, pid)
+			}
+		}
 		return len(pids) == 0
 	})
 	for _, pid := range pids {
