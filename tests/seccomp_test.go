@@ -1,7 +1,9 @@
 package tests
 
 import (
+	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -51,6 +53,9 @@ func TestSeccomp(t *testing.T) {
 		"no mounts":                  {nil, "mount -t tmpfs none /mnt", want{status: 1, stderr: "permission denied"}},
 		"mounts with the capability": {[]string{"--cap-add", "SYS_ADMIN"}, "mount -t tmpfs none /mnt && " + mode, want{stdout: "0 2 "}},
 		"chroot":                     {nil, "chroot / true", want{}},
+		"no chroot":                  {[]string{"--cap-drop", "ALL"}, "chroot / true 2>/dev/null || " + mode, want{stdout: "0 2 "}},
+		"capabilities of two kinds":  {[]string{"--cap-drop", "ALL", "--cap-add", "SYS_ADMIN"}, "mount -t tmpfs none /mnt && { chroot / true 2>/dev/null || " + mode + "; }", want{stdout: "0 2 "}},
+		"all capabilities":           {[]string{"--cap-add", "ALL"}, "mount -t tmpfs none /mnt && chroot / true && " + mode, want{stdout: "0 2 "}},
 		"no log of the kernel":       {nil, "dmesg", want{status: 1, stderr: "Operation not permitted"}},
 
 		"a profile":                 {[]string{"--security-opt", chmod}, "chmod 700 /tmp", want{status: 1, stderr: "Operation not permitted"}},
@@ -71,6 +76,31 @@ func TestSeccomp(t *testing.T) {
 	}
 	want{status: 159}.check(t, b.rbox("run", "--rm", "--security-opt", profile("kill.json", refusing(`"action": "SCMP_ACT_KILL_PROCESS"`, "mkdir", "mkdirat")), "alpine", "mkdir", "/x"))
 	want{status: 127, stderr: `"nosuch": executable file not found`}.check(t, b.rbox("run", "--rm", "--security-opt", small, "alpine", "nosuch"))
+}
+
+// A program that does not start is told of, whatever the filter forbids, and
+// ends even if it may not end itself.
+func TestSeccompThatForbidsAll(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, keeps)
+	const only = `{"defaultAction": "%s", "syscalls": [{"names": ["execve"], "action": "SCMP_ACT_ALLOW"}]}`
+	told := want{status: 127, stderr: `"nosuch": executable file not found`}
+	for name, text := range map[string]string{
+		"writing":         refusing(eperm, "write", "sendto"),
+		"all":             fmt.Sprintf(only, "SCMP_ACT_ERRNO"),
+		"all, by killing": fmt.Sprintf(only, "SCMP_ACT_KILL_PROCESS"),
+		"all, by a trap":  fmt.Sprintf(only, "SCMP_ACT_TRAP"),
+	} {
+		option := "seccomp=" + b.file("profile.json", text, 0o644)
+		for _, flags := range [][]string{nil, {"-u", "1000"}, {"-t"}, {"--time-offset", "monotonic=60"}} {
+			t.Run(strings.Join(append([]string{name}, flags...), " "), func(t *testing.T) {
+				told.check(t, b.rbox(slices.Concat([]string{"run", "--rm", "--security-opt", option}, flags, []string{"alpine", "nosuch"})...))
+			})
+		}
+	}
+	b.must("run", "-d", "--name", "box", "--security-opt", "seccomp="+b.file("write.json", refusing(eperm, "write", "sendto"), 0o644), "alpine", "sleep", "1000")
+	told.check(t, b.rbox("exec", "box", "nosuch"))
+	told.check(t, b.rbox("exec", "-t", "box", "nosuch"))
 }
 
 func TestSeccompErrors(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -54,7 +55,7 @@ func Start(p *Program, flags uintptr, cgroup int) (*Child, error) {
 	c.Pid, err = p.startOn(far, flags, cgroup, haveVfork && flags == 0 && cgroup < 0 && !p.waits && !p.ownMemory)
 	unix.Close(far)
 	if err != nil {
-		c.sock.Close()
+		c.close()
 		return nil, err
 	}
 	return c, nil
@@ -77,7 +78,7 @@ func StartPrepared(p *Program, flags uintptr, cgroup int, prepare ...func(pid in
 	pid, err := p.startOn(far, flags, cgroup, vforked)
 	unix.Close(far)
 	if err != nil {
-		c.sock.Close()
+		c.close()
 		return nil, err
 	}
 	if !vforked {
@@ -232,7 +233,7 @@ var ErrDied = errors.New("killed before it was ready")
 // Started waits until the child has become its program. It returns a
 // *StepError if a step failed, ErrDied if it never came to TellReady.
 func (c *Child) Started() error {
-	defer c.sock.Close()
+	defer c.close()
 	var failed *StepError
 	for {
 		r, err := c.next()
@@ -246,6 +247,11 @@ func (c *Child) Started() error {
 	}
 	if failed != nil {
 		return failed
+	}
+	if b := c.prog.shared; len(b) > 0 {
+		if f := *(*failure)(unsafe.Pointer(&b[0])); f.errno != 0 {
+			return c.stepError(f)
+		}
 	}
 	if c.prog.tells && !c.ready {
 		return ErrDied
@@ -297,10 +303,13 @@ func (c *Child) next() (r report, err error) {
 		r.pid = int(binary.NativeEndian.Uint32(b[:4]))
 		c.Pid = r.pid
 	case n == len(b):
-		step := int(int32(binary.NativeEndian.Uint32(b[:4])))
-		err = &StepError{c.prog.Name(step), unix.Errno(binary.NativeEndian.Uint32(b[4:]))}
+		err = c.stepError(failure{int32(binary.NativeEndian.Uint32(b[:4])), int32(binary.NativeEndian.Uint32(b[4:]))})
 	}
 	return r, err
+}
+
+func (c *Child) stepError(f failure) *StepError {
+	return &StepError{c.prog.Name(int(f.step)), unix.Errno(f.errno)}
 }
 
 // AwaitEnd waits until the child has ended. Until Wait its pid stays its own.
@@ -321,7 +330,16 @@ func (c *Child) Wait() (unix.WaitStatus, error) {
 func (c *Child) Kill() {
 	unix.Kill(c.Pid, unix.SIGKILL)
 	c.Wait()
+	c.close()
+}
+
+// close lets go of what connects us, once.
+func (c *Child) close() {
 	c.sock.Close()
+	if c.prog.shared != nil {
+		unix.Munmap(c.prog.shared)
+		c.prog.shared = nil
+	}
 }
 
 // eintr calls f again for as long as a signal interrupts it.

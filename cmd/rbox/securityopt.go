@@ -113,15 +113,15 @@ func (c *RunCmd) secure(p *stage.Plan) error {
 }
 
 // seccompFor is the filter of a profile for a container with such capabilities.
-// That of the built-in one for the usual capabilities needs no compiler: the
-// stage executable has it.
+// That of the built-in one for the usual sets of them needs no compiler.
 func seccompFor(profile string, capabilities uint64) (stage.Seccomp, error) {
-	unusual := (capabilities ^ confine.DefaultCapabilities) & confine.BuiltinDepends
-	switch {
-	case profile == confine.Unconfined:
+	switch profile {
+	case confine.Unconfined:
 		return stage.Seccomp{Profile: profile}, nil
-	case profile != "" && profile != confine.BuiltinProfile || unusual != 0:
-		return compileSeccomp(profile, capabilities)
+	case "", confine.BuiltinProfile:
+		if s, ok := stage.Prebuilt(capabilities); ok {
+			return s, nil
+		}
 	}
-	return stage.Seccomp{Profile: confine.BuiltinProfile}, nil
+	return compileSeccomp(profile, capabilities)
 }

@@ -387,6 +387,9 @@ func (p *Plan) filter(c *userns.Program) {
 	if code == "" {
 		return
 	}
+	if len(p.Process.Seccomp.Filter) > 0 {
+		c.MayBeSilenced()
+	}
 	prog := userns.Ref(c, &sockFprog{uint16(len(code) / 8), unsafe.StringData(code)})
 	install := func(flags uint32) userns.StepRef {
 		return c.Call(SeccompStep, unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, int(flags), prog)

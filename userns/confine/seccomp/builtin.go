@@ -2,6 +2,7 @@ package seccomp
 
 import (
 	_ "embed"
+	"encoding/binary"
 
 	"rbox/userns/confine"
 )
@@ -21,8 +22,22 @@ func Builtin() *Profile {
 	return p
 }
 
-// BuiltinTarget is what confine.Builtin is compiled for: the default
-// capabilities, and Linux 4.8 or newer, which all minKernel of the profile ask for.
-func BuiltinTarget(arch string) Target {
-	return Target{Arch: arch, Kernel: Kernel{4, 8}, Capabilities: confine.DefaultCapabilities}
+// BuiltinTarget is what confine.Builtin is compiled for: Linux 4.8 or newer,
+// which all minKernel of the profile ask for.
+func BuiltinTarget(arch string, capabilities uint64) Target {
+	return Target{Arch: arch, Kernel: Kernel{4, 8}, Capabilities: capabilities}
+}
+
+// Prebuild is the file that package confine embeds: the filters for its sets of
+// capabilities, in that order, each after its length.
+func Prebuild(arch string) (file []byte, err error) {
+	for _, set := range confine.Prebuilt() {
+		f, err := Builtin().Compile(BuiltinTarget(arch, set))
+		if err != nil {
+			return nil, err
+		}
+		program := f.Bytes()
+		file = append(binary.LittleEndian.AppendUint32(file, uint32(len(program))), program...)
+	}
+	return file, nil
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -14,7 +15,7 @@ import (
 	"rbox/userns/confine"
 )
 
-var targets = []Target{BuiltinTarget("amd64"), BuiltinTarget("arm64")}
+var targets = []Target{BuiltinTarget("amd64", confine.DefaultCapabilities), BuiltinTarget("arm64", confine.DefaultCapabilities)}
 
 // audits are the values of seccomp_data's arch that calls are tried with.
 var audits = []uint32{unix.AUDIT_ARCH_X86_64, unix.AUDIT_ARCH_I386, unix.AUDIT_ARCH_AARCH64, unix.AUDIT_ARCH_ARM, unix.AUDIT_ARCH_S390X}
@@ -88,7 +89,7 @@ func agree(t testing.TB, p *Profile, target Target, filter []unix.SockFilter, ca
 func TestBuiltin(t *testing.T) {
 	p := Builtin()
 	arguments := argumentsOf(p)
-	for _, capabilities := range []uint64{confine.DefaultCapabilities, math.MaxUint64} {
+	for _, capabilities := range confine.Prebuilt() {
 		for _, target := range targets {
 			target.Capabilities = capabilities
 			filter := compile(t, p, target)
@@ -137,7 +138,7 @@ func TestBuiltinSays(t *testing.T) {
 		eperm = unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)
 		nosys = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
 	)
-	filter := compile(t, Builtin(), BuiltinTarget("amd64"))
+	filter := compile(t, Builtin(), targets[0])
 	for name, tc := range map[string]struct {
 		d    data
 		want uint32
@@ -179,16 +180,47 @@ func TestBuiltinSays(t *testing.T) {
 // The files that confine embeds are what the compiler makes now.
 func TestBuiltinIsFresh(t *testing.T) {
 	for _, arch := range []string{"amd64", "arm64"} {
-		f, err := Builtin().Compile(BuiltinTarget(arch))
+		all, err := Prebuild(arch)
 		if err != nil {
 			t.Fatal(err)
 		}
 		file := "../builtin_" + arch + ".bpf"
-		if text, err := os.ReadFile(file); err != nil || !bytes.Equal(text, f.Bytes()) {
+		if text, err := os.ReadFile(file); err != nil || !bytes.Equal(text, all) {
 			t.Errorf("%s is stale (%v): go generate ./userns/confine/seccomp", file, err)
 		}
-		if f.Flags != unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW { // which package stage takes for granted
-			t.Errorf("flags %#x", f.Flags)
+		f, err := Builtin().Compile(BuiltinTarget(arch, confine.DefaultCapabilities))
+		if err != nil || f.Flags != unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW { // which package stage takes for granted
+			t.Errorf("%v, flags %#x", err, f.Flags)
+		}
+	}
+}
+
+// A container gets the filter that is made for its capabilities, or none of
+// those that are made beforehand.
+func TestBuiltinByCapabilities(t *testing.T) {
+	const chown, admin, nice = 1 << unix.CAP_CHOWN, 1 << unix.CAP_SYS_ADMIN, 1 << unix.CAP_SYS_NICE
+	for name, tc := range map[string]struct {
+		set  uint64
+		made bool
+	}{
+		"Docker's":       {confine.DefaultCapabilities, true},
+		"none":           {0, true},
+		"one of no rule": {chown, true},
+		"all":            {confine.AllCapabilities, true},
+		"one more":       {confine.DefaultCapabilities | admin, true},
+		"two more":       {confine.DefaultCapabilities | admin | nice, false},
+		"one alone":      {admin, false},
+	} {
+		got := confine.Builtin(tc.set)
+		f, err := Builtin().Compile(BuiltinTarget(runtime.GOARCH, tc.set))
+		if err != nil {
+			t.Skip(err)
+		}
+		switch {
+		case tc.made && got != string(f.Bytes()):
+			t.Errorf("%s: the filter is another", name)
+		case !tc.made && got != "":
+			t.Errorf("%s: there is a filter", name)
 		}
 	}
 }
@@ -204,7 +236,7 @@ func TestBuiltinDepends(t *testing.T) {
 				}
 				depends |= capability(name)
 			}
-			if w.MinKernel != nil && !BuiltinTarget("amd64").Kernel.atLeast(*w.MinKernel) {
+			if w.MinKernel != nil && !targets[0].Kernel.atLeast(*w.MinKernel) {
 				t.Errorf("a rule is for Linux %v", *w.MinKernel)
 			}
 		}
@@ -386,7 +418,7 @@ func TestRandomProfiles(t *testing.T) {
 
 func BenchmarkCompileBuiltin(b *testing.B) {
 	for b.Loop() {
-		if _, err := Builtin().Compile(BuiltinTarget("amd64")); err != nil {
+		if _, err := Builtin().Compile(targets[0]); err != nil {
 			b.Fatal(err)
 		}
 	}

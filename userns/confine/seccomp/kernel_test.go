@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"rbox/userns/confine"
 )
 
 // unheard is an errno that no system call returns: it marks what the filter refuses.
@@ -53,7 +55,7 @@ func refusing() *Profile {
 // with conditions with others.
 func try(narrow bool) (trials []trial) {
 	runtime.LockOSThread()
-	target := BuiltinTarget(runtime.GOARCH)
+	target := BuiltinTarget(runtime.GOARCH, confine.DefaultCapabilities)
 	f, err := refusing().Compile(target)
 	if err != nil {
 		panic(err)
@@ -91,7 +93,7 @@ func trialsOf(abi *abi, audit uint32) (trials []trial) {
 			skip[nr] = true
 		}
 	}
-	f, err := refusing().Compile(BuiltinTarget(runtime.GOARCH))
+	f, err := refusing().Compile(BuiltinTarget(runtime.GOARCH, confine.DefaultCapabilities))
 	if err != nil {
 		panic(err)
 	}
