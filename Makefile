@@ -34,19 +34,13 @@ deps: ## install the Debian packages that rbox, its tests and its benchmarks use
 	@GO='$(GO)' tests/deps.sh
 
 test: deps build ## install what tests need, then run every check and test
-	@$(GO) run ./tests/runner -skips tests/skips.txt $(if $(SUMMARY),-summary '$(SUMMARY)')
+	@$(GO) run ./tests/runner -skips tests/skips.txt $(if $(FUZZTIME),-fuzztime '$(FUZZTIME)') $(if $(SUMMARY),-summary '$(SUMMARY)')
 
 test-vm: deps build ## run only the tests in the guest: Linux 6.1, systemd, delegated cgroups
 	@$(GO) run ./tests/runner -skips tests/skips.txt -guest
 
-FUZZTIME ?= 60s
-# What fails, fails once more: go test may also say that its time was over.
 fuzz: build ## run each fuzz target for FUZZTIME (60s)
-	@grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n 1 dirname | sort -u | while read -r dir; do \
-		for f in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\)(.*/\1/p' $$dir/*_test.go); do \
-			echo "$$dir $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime '$(FUZZTIME)' $$dir || $(GO) test -run "^$$f\$$" $$dir || exit 1; \
-		done; \
-	done
+	@$(GO) run ./tests/runner -fuzz -fuzztime '$(or $(FUZZTIME),60s)'
 
 bench: deps build ## measure rbox beside crun, bubblewrap and podman, as an unprivileged user
 	@$(GO) run ./tests/bench

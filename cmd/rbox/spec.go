@@ -441,6 +441,9 @@ func parseTmpfs(spec string) (rootfs.Mount, error) {
 		case "mode":
 			m.Mode, err = parseMode(v)
 		case "nr_inodes", "nr_blocks":
+			if !isCount(v) {
+				err = fmt.Errorf("%s: %q is not a number, as 64k is", k, v)
+			}
 			m.Data = strings.TrimPrefix(m.Data+","+o, ",")
 		default:
 			err = fmt.Errorf("unknown option %q", o)
@@ -450,6 +453,16 @@ func parseTmpfs(spec string) (rootfs.Mount, error) {
 		}
 	}
 	return m, nil
+}
+
+// isCount tells whether s is a number as the kernel reads it for tmpfs(5): digits
+// with an optional unit of 1024.
+func isCount(s string) bool {
+	if n := len(s); n > 0 && strings.IndexByte("kKmMgG", s[n-1]) >= 0 {
+		s = s[:n-1]
+	}
+	_, err := strconv.ParseUint(s, 10, 63)
+	return err == nil
 }
 
 func parseMode(s string) (uint32, error) {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -136,6 +137,8 @@ func TestParseTmpfs(t *testing.T) {
 		"/t:exec,size=1g,mode=755":    {want: rootfs.Mount{Target: "/t", Size: 1 << 30, Mode: 0o755}},
 		"/t:ro":                       {want: rootfs.Mount{Target: "/t", Flags: unix.MS_NOEXEC, ReadOnly: true}},
 		"/t:nr_inodes=5,nr_blocks=4k": {want: rootfs.Mount{Target: "/t", Flags: unix.MS_NOEXEC, Data: "nr_inodes=5,nr_blocks=4k"}},
+		"/t:nr_inodes":                {wantErr: `nr_inodes: "" is not a number, as 64k is`},
+		"/t:nr_blocks=k":              {wantErr: `nr_blocks: "k" is not a number, as 64k is`},
 		"/t:uid=0":                    {wantErr: `unknown option "uid=0"`},
 		"/t:size=":                    {wantErr: `"" is not a size, as 64m is`},
 		"t":                           {wantErr: `the target "t" is not an absolute path below /`},
@@ -338,6 +341,37 @@ func FuzzParseVolume(f *testing.F) {
 		m, err := parseVolume(spec)
 		if err == nil && (!filepath.IsAbs(m.Target) || filepath.Clean(m.Target) != m.Target || m.Type == "bind" && (m.Target == "/" || !filepath.IsAbs(m.Source))) {
 			t.Errorf("%q gives %+v", spec, m)
+		}
+	})
+}
+
+// FuzzParseMount reads --mount, and --tmpfs: what passes has a clean place below
+// the container's root, and nothing of the text gets into options of mount(2)
+// but what is meant to.
+func FuzzParseMount(f *testing.F) {
+	for _, seed := range []string{
+		"type=bind,source=/,target=/data,readonly", "type=bind,src=.,dst=/x,bind-propagation=rprivate", "type=tmpfs,dst=/t,tmpfs-size=64m,tmpfs-mode=1770",
+		"src=name,dst=/data,volume-nocopy", "type=volume,dst=/data/../..", "dst=/", "type=bind,src=\x00,dst=/\x00", ",,=", "type=tmpfs,dst=/t,tmpfs-mode=-1",
+		"/t:size=1g,mode=755,exec", "/t:nr_inodes=5,nr_blocks=4k", "/t:size=0", "/..:ro", "/t:mode=7777777777777777777777",
+	} {
+		f.Add(seed)
+	}
+	data := regexp.MustCompile(`^((nr_inodes|nr_blocks)=[0-9]+[kKmMgG]?(,|$))*$`)
+	f.Fuzz(func(t *testing.T, spec string) {
+		for name, parse := range map[string]func(string) (rootfs.Mount, error){"--mount": parseMount, "--tmpfs": parseTmpfs} {
+			m, err := parse(spec)
+			if err != nil {
+				continue
+			}
+			if !filepath.IsAbs(m.Target) || filepath.Clean(m.Target) != m.Target || m.Target == "/" {
+				t.Errorf("%s %q: the target is %q", name, spec, m.Target)
+			}
+			if m.Type == "bind" && !filepath.IsAbs(m.Source) || m.Type == "volume" && strings.Contains(m.Source, "/") || m.Type == "tmpfs" && m.Source != "" {
+				t.Errorf("%s %q: the source is %q", name, spec, m.Source)
+			}
+			if m.Size < 0 || m.Mode&^0o7777 != 0 || !data.MatchString(m.Data) {
+				t.Errorf("%s %q gives %+v", name, spec, m)
+			}
 		}
 	})
 }

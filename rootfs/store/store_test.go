@@ -711,6 +711,50 @@ func TestLoadHostile(t *testing.T) {
 	}
 }
 
+// FuzzLoad loads anything. Afterwards the store holds nothing half done, what it
+// holds is whole, and it has read nothing but the archive.
+func FuzzLoad(f *testing.F) {
+	const config = `{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["%s"]}}`
+	layer := tarOf("name", "x")
+	digest := image.DigestOf(layer)
+	whole := fmt.Sprintf(config, digest)
+	list := func(text string) string { return "[" + text + "]" }
+	for _, seed := range [][]byte{
+		tarOf("l.tar", string(layer), "c.json", whole, "manifest.json", list(`{"Config":"c.json","RepoTags":["a:1","b"],"Layers":["l.tar"]}`)),
+		tarOf("l.tar", string(gzipped(layer)), "c.json", whole, "link", "->l.tar", "manifest.json", list(`{"Config":"c.json","Layers":["link"]}`)),
+		tarOf("manifest.json", list(`{"Config":"/etc/passwd"}`)),
+		tarOf("c", "->/etc/passwd", "manifest.json", list(`{"Config":"c"}`)),
+		tarOf("a", "->b", "b", "->a", "manifest.json", list(`{"Config":"a"}`)),
+		tarOf("manifest.json", list(`{"Config":"c","Layers":["l","l"]}`), "c", `{"rootfs":{"type":"layers"}}`),
+		tarOf("index.json", `{"manifests":[{"digest":"`+string(digest)+`","size":10}]}`, "blobs/sha256/"+digest.Hex(), "x", "oci-layout", `{"imageLayoutVersion":"1.0.0"}`),
+		tarOf("index.json", `{"manifests":[{"digest":"sha256:../../../x"}]}`),
+		gzipped(tarOf("manifest.json", "[]")),
+		[]byte("text"),
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, u := newStore(t, t.TempDir())
+		u.MaxBytes = 8 << 20
+		err := s.Load(ctx, bytes.NewReader(data), "x", LoadOptions{Unpacking: u, Platform: image.Host()})
+		checkClean(t, s)
+		images, listErr := s.List()
+		if listErr != nil {
+			t.Fatal(listErr)
+		}
+		if err != nil && len(images) > 0 {
+			t.Errorf("it fails with %v and leaves %d images", err, len(images))
+		}
+		for _, m := range images {
+			for _, d := range append([]image.Digest{m.ID, m.ManifestDigest}, digests(m)...) {
+				if err := s.checkBlob(d); err != nil {
+					t.Errorf("image %s: %v", m.ID.Short(), err)
+				}
+			}
+		}
+	})
+}
+
 func TestFullDisk(t *testing.T) {
 	if !nstest.Enter(t) {
 		return

@@ -1,9 +1,9 @@
 // Runner is what `make test` runs: the checks that read the source, the quick
-// unit tests, then tests/ end to end, here and in a guest with an older kernel
-// (tests/vm). It shows what failed, and ends in one line that counts what ran:
+// unit tests, each fuzz target for a moment, then tests/ end to end, here and in
+// a guest with an older kernel (tests/vm). It shows what failed, and ends in one line that counts what ran:
 // N passed, N failed, N skipped.
 //
-// Each check and each test function counts as one, and so does each subtest
+// Each check, each fuzz target and each test function counts as one, and so does each subtest
 // that has no subtests of its own in place of its parent. A package that does
 // not build counts as one failure. With CI=true a skip is a failure unless the
 // skips file lists it.
@@ -24,6 +24,8 @@ func main() {
 	skipsFile := flag.String("skips", "tests/skips.txt", "tests that may be skipped under CI=true, each with its reason")
 	summary := flag.String("summary", "", "write the closing line to this file instead of to stdout")
 	guest := flag.Bool("guest", false, "run only the tests in the guest")
+	onlyFuzz := flag.Bool("fuzz", false, "run only the fuzz targets")
+	fuzzTime := flag.String("fuzztime", "2s", "how long each fuzz target runs")
 	flag.Parse()
 
 	allowed, err := readSkips(*skipsFile)
@@ -32,22 +34,20 @@ func main() {
 		os.Exit(2)
 	}
 	total := &tally{allowed: allowed, strict: os.Getenv("CI") == "true", out: os.Stdout}
-	phases := []phase{
-		{"unit tests", append([]string{"go", "test", "-json", "-timeout=10m"}, packages(false)...)},
-		{"end to end", append([]string{"go", "test", "-json", "-count=1", "-timeout=25m", "-parallel=4"}, packages(true)...)},
-		{"in the guest", []string{"go", "run", "./tests/vm", "-json"}},
-	}
-	if *guest {
-		phases = phases[len(phases)-1:]
-	} else {
+	inGuest := phase{"in the guest", []string{"go", "run", "./tests/vm", "-json"}}
+	switch {
+	case *onlyFuzz:
+		runFuzz(total, *fuzzTime)
+	case *guest:
+		runTests(total, inGuest)
+	default:
 		for _, c := range checks() {
 			runCheck(total, c)
 		}
-	}
-	for _, p := range phases {
-		if err := runTests(total, p); err != nil {
-			total.fail(p.name, err.Error())
-		}
+		runTests(total, phase{"unit tests", append([]string{"go", "test", "-json", "-timeout=10m"}, packages(false)...)})
+		runFuzz(total, *fuzzTime)
+		runTests(total, phase{"end to end", append([]string{"go", "test", "-json", "-count=1", "-timeout=25m", "-parallel=4"}, packages(true)...)})
+		runTests(total, inGuest)
 	}
 
 	if err := report(total, *summary); err != nil {
@@ -142,7 +142,14 @@ type phase struct {
 	args []string
 }
 
-func runTests(total *tally, p phase) error {
+// runTests adds to total what p ran.
+func runTests(total *tally, p phase) {
+	if err := p.run(total); err != nil {
+		total.fail(p.name, err.Error())
+	}
+}
+
+func (p phase) run(total *tally) error {
 	start := time.Now()
 	before := *total
 	cmd := tool(p.args...)

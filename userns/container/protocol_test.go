@@ -13,6 +13,7 @@ import (
 
 	"rbox/userns"
 	"rbox/userns/stage"
+	"rbox/userns/wire"
 )
 
 // line is both ends of a control socket.
@@ -129,6 +130,58 @@ func TestLongMessage(t *testing.T) {
 	}
 	if m, _, err := receive(b); err != nil || m.Failed == nil || m.Failed.Text != f.Text || m.Failed.Status != 127 {
 		t.Errorf("got %+v, %v", m.Failed, err)
+	}
+}
+
+// FuzzMessage hears anything on the monitor's socket, as one message or as the
+// request that comes with it: it is an error, or what would be sent so again.
+func FuzzMessage(f *testing.F) {
+	for _, m := range []message{
+		{}, {Signal: 15, Stop: true}, {Started: 7, Streams: streamInput | streamTerminal}, {Failed: &Failure{"run \"x\"", "hint", 127}},
+		{Run: &order{Dir: "/d", Detach: true}}, {Attach: &attachRequest{Input: true}}, {Rename: "\x1b"}, {Raw: &unix.Termios{}}, {Ended: &ended{137, true}},
+	} {
+		f.Add(wire.Append(nil, m))
+	}
+	f.Add(wire.Append(nil, ExecRequest{Args: []string{"sh"}, Env: []string{"A=b"}, User: "kim"}))
+	f.Add(wire.Append(nil, stage.Plan{Hostname: "box"}))
+	f.Add([]byte("{"))
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) == 0 || len(b) > maxMessage { // which would be the end, or be cut
+			return
+		}
+		if _, err := unix.Write(pair[0], b); err != nil {
+			t.Fatal(err)
+		}
+		m, files, err := receive(pair[1])
+		if len(files) > 0 {
+			t.Errorf("with %d files", len(files))
+		}
+		if err == nil {
+			again(t, m)
+		}
+		heardAs[ExecRequest](t, b)
+		heardAs[stage.Plan](t, b)
+	})
+}
+
+// heardAs reads b as a T, if it is one.
+func heardAs[T any](t *testing.T, b []byte) {
+	var v T
+	if wire.Read(b, &v) == nil {
+		again(t, v)
+	}
+}
+
+// again checks that v comes through the wire as it is.
+func again[T any](t *testing.T, v T) {
+	t.Helper()
+	var second T
+	if err := wire.Read(wire.Append(nil, v), &second); err != nil || !reflect.DeepEqual(v, second) {
+		t.Errorf("%+v comes again as %+v, %v", v, second, err)
 	}
 }
 
