@@ -490,6 +490,115 @@ func TestRedirects(t *testing.T) {
 	}
 }
 
+// A registry that answers with other addresses learns nothing for others: who is
+// named there is not asked, or not told who we are.
+func TestHostileAnswers(t *testing.T) {
+	for name, tc := range map[string]struct {
+		answer func(w http.ResponseWriter, r *http.Request, registry, other string)
+		asked  bool // the other host is, without credentials
+	}{
+		"a realm of another host":     {answer: realm(func(_, other string) string { return other + "/token" })},
+		"a realm of a file":           {answer: realm(func(_, _ string) string { return "file:///etc/passwd" })},
+		"a realm by gopher":           {answer: realm(func(_, other string) string { return "gopher" + strings.TrimPrefix(other, "http") + "/_x" })},
+		"a realm of the machine's":    {answer: realm(func(_, _ string) string { return "http://169.254.169.254/latest/meta-data" })},
+		"a realm with a user":         {answer: realm(func(_, other string) string { return "http://kim:secret@" + strings.TrimPrefix(other, "http://") })},
+		"a realm that redirects":      {answer: realm(func(registry, _ string) string { return registry + "/token" })},
+		"the first answer redirects":  {answer: redirect("/v2/", "/v2/"), asked: true},
+		"a manifest elsewhere":        {answer: redirect("/manifests/", "/x"), asked: true},
+		"a manifest in a file":        {answer: redirect("/manifests/", "file:///etc/passwd")},
+		"a manifest by gopher":        {answer: redirect("/manifests/", "gopher://127.0.0.1:70/_x")},
+		"a manifest that asks for it": {answer: redirect("/manifests/", "/password"), asked: true},
+		"a token is asked for there":  {answer: redirect("/manifests/", "/bearer"), asked: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var asked, told atomic.Bool
+			var otherURL string
+			other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				asked.Store(true)
+				body, _ := io.ReadAll(r.Body)
+				if r.Header.Get("Authorization") != "" || strings.Contains(r.URL.String()+string(body), "secret") {
+					told.Store(true)
+				}
+				switch r.URL.Path {
+				case "/token":
+					io.WriteString(w, `{"token":""}`)
+				case "/bearer":
+					w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s/token"`, otherURL))
+					w.WriteHeader(http.StatusUnauthorized)
+				default:
+					w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+					w.WriteHeader(http.StatusUnauthorized)
+				}
+			}))
+			defer other.Close()
+			otherURL = other.URL
+			f := newFake(t)
+			f.add("v1", []byte("layer"))
+			f.hook = func(w http.ResponseWriter, r *http.Request) bool {
+				if r.URL.Path == "/token" {
+					http.Redirect(w, r, other.URL+"/token", http.StatusTemporaryRedirect)
+					return true
+				}
+				tc.answer(w, r, f.url, other.URL)
+				return true
+			}
+			c := quick(t, Options{Credentials: credentialsFor(t, f.host(), "kim", "secret")})
+			_, err := c.Resolve(context.Background(), f.ref("x:v1"), amd64)
+			if err == nil || strings.Contains(err.Error(), "secret") {
+				t.Errorf("got %v", err)
+			}
+			if told.Load() {
+				t.Error("the credentials went to the other host")
+			}
+			if asked.Load() != tc.asked {
+				t.Errorf("the other host was asked: %v", asked.Load())
+			}
+		})
+	}
+}
+
+// realm asks for a token of the address that is made of the registry's and another.
+func realm(of func(registry, other string) string) func(http.ResponseWriter, *http.Request, string, string) {
+	return func(w http.ResponseWriter, _ *http.Request, registry, other string) {
+		w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s",service="x"`, of(registry, other)))
+		w.WriteHeader(http.StatusUnauthorized)
+	}
+}
+
+// redirect asks for a password, and leads requests with part in their path to
+// another host, unless to is a whole address.
+func redirect(part, to string) func(http.ResponseWriter, *http.Request, string, string) {
+	return func(w http.ResponseWriter, r *http.Request, _, other string) {
+		if !strings.Contains(to, "://") {
+			to = other + to
+		}
+		if strings.Contains(r.URL.Path, part) {
+			w.Header().Set("Location", to)
+			w.WriteHeader(http.StatusTemporaryRedirect)
+			return
+		}
+		w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+		w.WriteHeader(http.StatusUnauthorized)
+	}
+}
+
+// A login that is a form goes to nobody else, whoever answers it with a redirect.
+func TestRedirectedForm(t *testing.T) {
+	from := httptest.NewRequest("POST", "http://127.0.0.1:1/token", nil)
+	for host, refused := range map[string]bool{"127.0.0.1:1": false, "127.0.0.1:2": true} {
+		req, err := http.NewRequest("POST", "http://"+host+"/", strings.NewReader("refresh_token=secret"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Response = &http.Response{Request: from}
+		_, err = newHosts(false, nil).RoundTrip(req)
+		var redirect *RedirectError
+		if errors.As(err, &redirect) != refused {
+			t.Errorf("%s: %v", host, err)
+		}
+	}
+}
+
 func TestRedirectPolicy(t *testing.T) {
 	for name, tc := range map[string]struct {
 		from, to string

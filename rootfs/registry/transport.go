@@ -38,10 +38,14 @@ func newHosts(insecure bool, certDirs []string) *hosts {
 	return &hosts{insecure: insecure, certDirs: certDirs, special: make(map[string]*http.Transport)}
 }
 
-// RoundTrip sends req over the connections of its host.
+// RoundTrip sends req over the connections of its host. What has a body is a
+// login (OAuth 2), which a redirect must not take elsewhere.
 func (h *hosts) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL.Scheme == "http" && !h.insecure && !isLoopback(req.URL.Host) {
 		return nil, &plainError{host: req.URL.Host}
+	}
+	if from := req.Response; from != nil && req.Body != nil && from.Request.URL.Host != req.URL.Host {
+		return nil, &RedirectError{From: from.Request.URL.Host, To: oneLine(req.URL.Host), Why: "the credentials in it are not for that host"}
 	}
 	t, err := h.transport(req.URL.Host)
 	if err != nil {
