@@ -16,6 +16,12 @@ func TestDescriptorsOfTheMonitor(t *testing.T) {
 	b.must("exec", "box", "sh", "-c", "for n in $(seq 3 20); do ln -s /proc/self/fd/$n /dir$n; done")
 	for n := 3; n <= 20; n++ {
 		fd := fmt.Sprint("/proc/self/fd/", n)
+		if n%5 == 0 { // an image may ask for it, too
+			b.must("import", "--change", "WORKDIR "+fd, run.alpine, fmt.Sprint("there", n))
+			if got := b.rbox("run", "--rm", fmt.Sprint("there", n), "true"); got.status == 0 {
+				t.Errorf("WORKDIR %s: %v", fd, got)
+			}
+		}
 		for _, args := range [][]string{
 			{"run", "--rm", "-w", fd, "alpine", "true"},
 			{"run", "--rm", "--init", "-w", fd, "alpine", "true"},

@@ -24,15 +24,12 @@ import (
 	"rbox/tests/registry"
 )
 
-// No layer reaches out of its folder, whatever the archive holds: it is either
-// refused, or unpacked as if the image's root were the only root there is.
-func TestHostileLayers(t *testing.T) {
-	t.Parallel()
-	b := newBox(t, noImage)
-	canary := b.file("canary", "untouched\n", 0o666)
+// hostileEntries are members of archives that are after the file canary in b's
+// home, or after rbox itself.
+func hostileEntries(b *box, canary string) map[string][]images.Entry {
 	up := strings.Repeat("../", 20)
 	abs := strings.TrimPrefix(canary, "/")
-	for name, entries := range map[string][]images.Entry{
+	return map[string][]images.Entry{
 		"a name with ..":                     {{Name: up + abs, Data: "broken\n"}},
 		"an absolute name":                   {{Name: canary, Data: "broken\n"}},
 		"a name with .. inside":              {{Name: "a/" + up + abs, Data: "broken\n"}},
@@ -69,8 +66,19 @@ func TestHostileLayers(t *testing.T) {
 		"a huge header":                      {{Name: "x", Data: "x", Xattrs: map[string]string{"user.huge": strings.Repeat("h", 1<<20-100)}}},
 		"owners out of reach":                {{Name: "x", Data: "x", UID: 1 << 31, GID: 1<<31 - 1}},
 		"times out of reach":                 {{Name: "x", Data: "x", ModTime: time.Unix(1<<40, 0)}},
+		"FIFOs for accounts":                 {{Name: "etc/passwd", Type: tar.TypeFifo}, {Name: "etc/group", Type: tar.TypeFifo}, {Name: "canary", Type: tar.TypeFifo}},
+		"a FIFO for the program":             {{Name: "bin/busybox", Type: tar.TypeFifo, Mode: 0o777}},
 		"a type that is none":                {{Name: "x", Type: 'Z'}},
-	} {
+	}
+}
+
+// No layer reaches out of its folder, whatever the archive holds: it is either
+// refused, or unpacked as if the image's root were the only root there is.
+func TestHostileLayers(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, noImage)
+	canary := b.file("canary", "untouched\n", 0o666)
+	for name, entries := range hostileEntries(b, canary) {
 		t.Run(name, func(t *testing.T) {
 			data, err := images.Tar(entries...)
 			if err != nil {
@@ -92,24 +100,60 @@ func TestHostileLayers(t *testing.T) {
 					b.must("rmi", "-f", "hostile")
 				}
 			}
-			if got.status != 0 && !strings.HasPrefix(got.stderr, "rbox: ") || strings.Contains(got.stderr, "goroutine") || got.status >= 126 && got.status != 127 {
-				t.Errorf("got %v", got)
-			}
-			info, err := os.Lstat(canary)
-			if err != nil || info.Mode() != 0o666 || owner(info) != b.who.UID || b.read("canary") != "untouched\n" {
-				t.Errorf("a file outside was changed: %v %v", info, err)
-			}
-			if info, err := os.Lstat(b.home); err != nil || info.Mode().Perm() != 0o700 || info.ModTime().Unix() == 1 {
-				t.Errorf("a folder outside was changed: %v %v", info, err)
-			}
 			os.Remove(file)
-			for _, dir := range []string{b.root, b.runtime, b.dir} {
-				if _, err := os.Stat(filepath.Join(dir, "canary")); err == nil {
-					t.Errorf("a file was made in %s", dir)
-				}
-			}
+			b.in(t).untouched(canary, got)
 		})
 	}
+}
+
+// untouched checks that nothing came out of a hostile archive: the file canary,
+// of mode 0666, is as it was, and nothing else was made. got is how the command
+// ended that read it.
+func (b *box) untouched(canary string, got result) {
+	b.t.Helper()
+	if got.status != 0 && !strings.HasPrefix(got.stderr, "rbox: ") || strings.Contains(got.stderr, "goroutine") || got.status >= 126 && got.status != 127 {
+		b.t.Errorf("got %v", got)
+	}
+	info, err := os.Lstat(canary)
+	if err != nil || info.Mode() != 0o666 || owner(info) != b.who.UID || info.Sys().(*syscall.Stat_t).Nlink != 1 || b.read("canary") != "untouched\n" {
+		b.t.Errorf("a file outside was changed: %v %v", info, err)
+	}
+	if info, err := os.Lstat(b.home); err != nil || info.Mode().Perm() != 0o700 || info.ModTime().Unix() == 1 {
+		b.t.Errorf("a folder outside was changed: %v %v", info, err)
+	}
+	for _, dir := range []string{b.root, b.runtime, b.dir} {
+		if _, err := os.Stat(filepath.Join(dir, "canary")); err == nil {
+			b.t.Errorf("a file was made in %s", dir)
+		}
+	}
+}
+
+// The same archives by the other ways in: as a root file system, by import, and
+// into a container's directory, by cp.
+func TestHostileArchives(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, keeps)
+	canary := b.file("canary", "untouched\n", 0o666)
+	b.must("run", "-d", "--name", "box", "-v", "shared:/vol", "alpine", "sleep", "1000")
+	n := 0
+	for name, entries := range hostileEntries(b, canary) {
+		t.Run(name, func(t *testing.T) {
+			b := b.in(t)
+			n++
+			data, err := images.Tar(entries...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := b.do(call{args: []string{"import", "-", fmt.Sprint("hostile", n)}, stdin: bytes.NewReader(data)})
+			if got.status == 0 {
+				got = b.rbox("run", "--rm", "--network", "none", "-v", run.bin+":/rbox:ro", fmt.Sprint("hostile", n), "/rbox", "version")
+			}
+			b.untouched(canary, got)
+			b.must("exec", "box", "sh", "-c", fmt.Sprintf("mkdir /vol/%d; ln -s %s /vol/%[1]d/out; ln -s / /vol/%[1]d/a", n, b.home))
+			b.untouched(canary, b.do(call{args: []string{"cp", "-", fmt.Sprintf("box:/vol/%d", n)}, stdin: bytes.NewReader(data)}))
+		})
+	}
+	want{stdout: "3.20.3\n"}.check(t, b.rbox("exec", "box", "cat", "/etc/alpine-release")) // cp came no further up than /vol
 }
 
 // A thousandth of the disk's size can unpack to all of it: there is a limit.

@@ -17,7 +17,37 @@ func attacks() map[string]func(arg string) error {
 	return map[string]func(string) error{
 		"type":     typeIntoTerminals,
 		"trespass": trespass,
+		"knock":    knock,
 	}
+}
+
+// knock connects to the socket at path. It fails with EPERM if the other side
+// hangs up, and not if it is ready to listen.
+func knock(path string) error {
+	if err := unix.Chdir(filepath.Dir(path)); err != nil { // a socket's name may be 107 bytes long
+		return err
+	}
+	for _, kind := range []int{unix.SOCK_SEQPACKET, unix.SOCK_STREAM} {
+		fd, err := unix.Socket(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		err = unix.Connect(fd, &unix.SockaddrUnix{Name: filepath.Base(path)})
+		if errors.Is(err, unix.EPROTOTYPE) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 20})
+		n, err := unix.Read(fd, make([]byte, 64<<10))
+		if n == 0 || errors.Is(err, unix.ECONNRESET) {
+			return unix.EPERM
+		}
+		return err
+	}
+	return unix.EPROTOTYPE
 }
 
 // typeIntoTerminals pushes arg into the input of all terminals there are to be
