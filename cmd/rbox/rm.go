@@ -98,7 +98,7 @@ func (r *removal) add(name string) error {
 		return err
 	}
 	info, err := r.home.Inspect(id)
-	if err == nil && info.Running && !r.force {
+	if err == nil && info.Running && !info.State.IsOver() && !r.force {
 		return runningError(name, info)
 	}
 	if r.named == nil {

@@ -193,7 +193,7 @@ func (h *Home) Reopen(id string) (*Folder, Config, error) {
 			break
 		}
 		info, err := h.Inspect(id)
-		if err != nil || info.Running && !(info.State.isOver() && time.Since(begun) < endingTime) {
+		if err != nil || info.Running && !(info.State.IsOver() && time.Since(begun) < endingTime) {
 			config.Close()
 			if err == nil {
 				err = &RunningError{info.Name()}

@@ -86,7 +86,7 @@ func (h *Home) lockEnded(id string) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		if info.Running || time.Since(begun) > endingTime {
+		if info.Running && !info.State.IsOver() || time.Since(begun) > endingTime {
 			return nil, &RunningError{info.Name()}
 		}
 	}

@@ -32,10 +32,10 @@ func (s State) monitorStopped() bool {
 	return f != nil && (f[0] == "T" || f[0] == "t")
 }
 
-// isOver tells whether the process that s names has ended, which its monitor has
+// IsOver tells whether the process that s names has ended, which its monitor has
 // not recorded yet, or did not live to: the kernel kills the process before the
 // last thread of a killed monitor lets go of the lock.
-func (s State) isOver() bool {
+func (s State) IsOver() bool {
 	return s.Pid != 0 && (!s.alive() || isZombie(s.Pid))
 }
 
