@@ -66,8 +66,17 @@ type Reply struct {
 	Ready        *Endpoint
 	Driver, Link string // that serve it
 	Notices      []string
+	Sandbox      *Sandbox `json:",omitempty"`
 	Failed       *Failure
 	Answer       []byte `json:",omitempty"` // to Call.Ask; nil: nothing is known
+}
+
+// A Sandbox is the network process, and what it has given up that the kernel does not tell
+// others of. Its capabilities and its seccomp filter are in /proc/PID/status.
+type Sandbox struct {
+	Pid      int
+	Landlock int  `json:",omitempty"` // the version that restricts it to some files; 0: none does
+	Scoped   bool `json:",omitempty"` // so that it can signal no other process either
 }
 
 // Failure is an error across processes.

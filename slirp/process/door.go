@@ -20,8 +20,8 @@ type door struct {
 
 // openDoor takes the ports from e that it is for, and returns the door for them. Where the
 // kernel has not what it takes, or there is no such port, it returns nil: all ports are the
-// driver's.
-func openDoor(netns int, e *slirp.Endpoint) *door {
+// driver's. outlast is publish.Enter's.
+func openDoor(netns int, e *slirp.Endpoint, outlast bool) *door {
 	d := &door{}
 	var others []slirp.Port
 	for _, p := range e.Ports {
@@ -36,7 +36,7 @@ func openDoor(netns int, e *slirp.Endpoint) *door {
 	if len(d.ports) == 0 || link.KeepMarked(netns, publish.Mark, with6) != nil {
 		return nil
 	}
-	if d.inside, err = publish.Enter(netns, with6); err != nil {
+	if d.inside, err = publish.Enter(netns, with6, outlast); err != nil {
 		return nil
 	}
 	e.Ports = others

@@ -15,6 +15,7 @@ import (
 	"rbox/slirp"
 	"rbox/slirp/dns"
 	"rbox/slirp/link"
+	"rbox/slirp/sandbox"
 	"rbox/slirp/stack"
 )
 
@@ -27,19 +28,23 @@ const unwanted = 10 * time.Second
 // when the last connection has closed.
 func NamedMain(dir string) error {
 	hide(connection)
-	if err := keepCapabilities(unix.CAP_NET_ADMIN, unix.CAP_SYS_ADMIN, unix.CAP_NET_RAW); err != nil {
+	entered, err := sandbox.Enter(sandbox.Need{
+		Capabilities: []int{unix.CAP_NET_ADMIN, unix.CAP_SYS_ADMIN, unix.CAP_NET_RAW},
+		Follow:       []string{hostFile}, Named: true, Dir: dir,
+	})
+	if err != nil {
 		return err
 	}
-	return serveNamed(dir, connection)
+	return serveNamed(dir, connection, entered)
 }
 
-// serveNamed is NamedMain with any socket.
-func serveNamed(dir string, listener int) error {
+// serveNamed is NamedMain with any socket, and in any sandbox.
+func serveNamed(dir string, listener int, entered *slirp.Sandbox) error {
 	if err := unix.SetNonblock(listener, true); err != nil {
 		return os.NewSyscallError("fcntl", err)
 	}
 	n := &network{
-		dir: dir, listener: listener, over: make(chan error, 1),
+		dir: dir, listener: listener, sandbox: entered, over: make(chan error, 1),
 		byAddr: map[netip.Addr]*member{}, byMAC: map[string]*member{},
 	}
 	time.AfterFunc(unwanted, n.endIfUnused)
@@ -51,6 +56,7 @@ func serveNamed(dir string, listener int) error {
 type network struct {
 	dir      string
 	listener int
+	sandbox  *slirp.Sandbox
 	over     chan error // the end of the process
 
 	mu    sync.Mutex
@@ -151,7 +157,7 @@ func (n *network) host(conn int, call slirp.Call, netns int) {
 	}
 	defer n.detach(m)
 	ready := m.endpoint
-	if slirp.Send(conn, slirp.Reply{Ready: &ready, Driver: "embedded", Link: n.uplink, Notices: notices}) != nil {
+	if slirp.Send(conn, slirp.Reply{Ready: &ready, Driver: "embedded", Link: n.uplink, Notices: notices, Sandbox: n.sandbox}) != nil {
 		return
 	}
 	for {
@@ -431,7 +437,7 @@ func (n *network) publishLater(m *member, ports []slirp.Port, netns int) slirp.R
 // publish makes m's ports lead to it, all or none.
 func (n *network) publish(m *member, netns int) (err error) {
 	e := &m.endpoint
-	m.door = openDoor(netns, e)
+	m.door = openDoor(netns, e, false)
 	if e.Ports, err = n.gateway.publish(*e); err != nil {
 		m.door.close()
 		m.door = nil

@@ -111,7 +111,7 @@ func (p *place) join(call slirp.Call) error {
 		p.b.ends[call.Plan.Name] = end
 		p.b.mu.Unlock()
 		go func() {
-			end <- serveNamed(dir, fd)
+			end <- serveNamed(dir, fd, nil)
 			unix.Close(fd)
 		}()
 		return nil

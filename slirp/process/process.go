@@ -5,16 +5,14 @@ package process
 
 import (
 	"errors"
-	"fmt"
 	"io"
-	"os"
-	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"rbox/slirp"
 	"rbox/slirp/link"
+	"rbox/slirp/sandbox"
 )
 
 // connection is the descriptor of the monitor's socket.
@@ -36,7 +34,7 @@ func Main() error {
 	}
 	served, err := serve(fds[0], request)
 	if err == nil {
-		err = keepCapabilities()
+		served.reply.Sandbox, err = sandbox.Enter(sandbox.Need{Follow: []string{hostFile}, Child: served.down != nil, Filtered: served.filtered})
 	}
 	if err != nil {
 		return slirp.Send(connection, slirp.Reply{Failed: failure(err)})
@@ -91,24 +89,4 @@ func failure(err error) *slirp.Failure {
 		f.Hint = hinted.Hint()
 	}
 	return f
-}
-
-// keepCapabilities gives up, for all threads and for ever, what the process has as
-// root of the outer user namespace, but for those named: from here on it handles what
-// comes from containers and from the network.
-func keepCapabilities(keep ...int) error {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var kept [2]unix.CapUserData // 64 capabilities in two halves (capget(2))
-	for _, c := range keep {
-		kept[c/32].Effective |= 1 << (c % 32)
-		kept[c/32].Permitted |= 1 << (c % 32)
-	}
-	if _, _, errno := syscall.AllThreadsSyscall(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); errno != 0 {
-		return fmt.Errorf("give up privileges: %w", os.NewSyscallError("prctl", errno))
-	}
-	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&kept)), 0)
-	if errno != 0 {
-		return fmt.Errorf("give up capabilities: %w", os.NewSyscallError("capset", errno))
-	}
-	return nil
 }

@@ -16,6 +16,9 @@ type served struct {
 	reply slirp.Reply
 	down  <-chan struct{} // closed when it no longer does; nil: never
 	end   func()          // frees its ports
+
+	// filtered calls a function on the thread that has a seccomp filter; nil: none has.
+	filtered func(func())
 }
 
 // drivers connect a network namespace, the best first.
@@ -31,7 +34,7 @@ var drivers = []struct {
 // serve connects the network namespace netns as r asks, and makes the ports lead there:
 // those that its door is not for are the driver's.
 func serve(netns int, r slirp.Request) (*served, error) {
-	d := openDoor(netns, &r.Endpoint)
+	d := openDoor(netns, &r.Endpoint, true)
 	s, err := serveByDriver(netns, r)
 	if err != nil {
 		return nil, err
@@ -39,6 +42,9 @@ func serve(netns int, r slirp.Request) (*served, error) {
 	if err := d.publish(r.Plan, s.reply.Ready); err != nil {
 		s.end()
 		return nil, err
+	}
+	if d != nil {
+		s.filtered = d.inside.Do
 	}
 	end := s.end
 	s.end = func() {

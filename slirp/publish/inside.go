@@ -20,6 +20,7 @@ const Mark = 0x72626f78
 // capability over it can: the one that Inside has, which does nothing else.
 type Inside struct {
 	made4, made6 chan made
+	also         chan func() // for the thread to do
 	over         chan struct{}
 	end          sync.Once
 
@@ -34,11 +35,12 @@ type made struct {
 }
 
 // Enter starts the thread, which enters the network namespace netns. Marked packets are kept
-// there (link.KeepMarked): that this works is tried, by a connection of each family.
-func Enter(netns int, with6 bool) (*Inside, error) {
-	n := &Inside{made4: make(chan made), made6: make(chan made), over: make(chan struct{})}
+// there (link.KeepMarked): that this works is tried, by a connection of each family. outlast
+// says that the process will yet give up the capabilities of all its threads, but for this one.
+func Enter(netns int, with6, outlast bool) (*Inside, error) {
+	n := &Inside{made4: make(chan made), made6: make(chan made), also: make(chan func()), over: make(chan struct{})}
 	ready := make(chan error)
-	go n.run(netns, with6, ready)
+	go n.run(netns, with6, outlast, ready)
 	if err := <-ready; err != nil {
 		return nil, err
 	}
@@ -52,10 +54,23 @@ func (n *Inside) Close() {
 	n.pipes.close()
 }
 
+// Do calls f on the thread.
+func (n *Inside) Do(f func()) {
+	done := make(chan struct{})
+	n.also <- func() {
+		f()
+		close(done)
+	}
+	<-done
+}
+
 // run is the thread's life.
-func (n *Inside) run(netns int, with6 bool, ready chan<- error) {
+func (n *Inside) run(netns int, with6, outlast bool, ready chan<- error) {
 	runtime.LockOSThread() // for ever: it ends with this goroutine
 	err := enter(netns)
+	if err == nil && outlast {
+		err = outlastCapset()
+	}
 	if err == nil {
 		err = try(unix.AF_INET)
 	}
@@ -84,7 +99,7 @@ func enter(netns int) error {
 		}
 		if fd, err = markedSocket(unix.AF_INET); err == nil {
 			unix.Close(fd)
-			return keep(c)
+			return hold(c)
 		}
 	}
 	return err
@@ -99,6 +114,8 @@ func (n *Inside) make() {
 			next4 = newMade(unix.AF_INET)
 		case n.made6 <- next6:
 			next6 = newMade(unix.AF_INET6)
+		case f := <-n.also:
+			f()
 		case <-n.over:
 			for _, m := range []made{next4, next6} {
 				if m.err == nil {

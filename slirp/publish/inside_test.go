@@ -60,7 +60,7 @@ func newWorld(t *testing.T) *world {
 		err = link.KeepMarked(w.netns, Mark, true)
 	}
 	if err == nil {
-		w.inside, err = Enter(w.netns, true)
+		w.inside, err = Enter(w.netns, true, true)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -18,15 +18,12 @@ func hold(c int, spare ...int) error {
 	return os.NewSyscallError("capset", unix.Capset(&header, &data[0]))
 }
 
-// keep makes c this thread's only capability, for as long as it lives: when the process
-// gives up those of all its threads, it keeps c. Go can do that for all threads only
+// outlastCapset has this thread keep its capabilities for as long as it lives: also when
+// the process gives up those of all its threads. Go can do that for all threads only
 // (syscall.AllThreadsSyscall), and for all with the same result; so a filter, which is
 // the thread's own (seccomp(2)), has the kernel do nothing here and call it success. Go
 // starts no thread from one that is locked to its goroutine, so that none inherits this.
-func keep(c int) error {
-	if err := hold(c); err != nil {
-		return err
-	}
+func outlastCapset() error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return os.NewSyscallError("prctl", err)
 	}
