@@ -65,6 +65,10 @@ func newSecurityReport(info container.Info) SecurityReport {
 		return r
 	}
 	r.Pid = info.State.Pid
+	found[traitMonitor] = foundOwn(monitorOf(info.State))
+	for _, a := range info.State.Networks {
+		found[traitServer+a.Network] = foundOwn(serverOf(a))
+	}
 	for i := range r.Traits {
 		r.Traits[i].Found = found[r.Traits[i].Name]
 	}
@@ -87,6 +91,8 @@ const (
 	traitRoot       = "root file system"
 	traitCgroup     = "cgroup"
 	traitLabel      = "security module"
+	traitMonitor    = "its monitor"
+	traitServer     = "network " // and its name: the process that serves it
 )
 
 // asked is what the container was made with.
@@ -112,7 +118,7 @@ func asked(info container.Info) []Trait {
 	if p.AllDevices {
 		devices = append(devices, "all that you may open")
 	}
-	return []Trait{
+	return append([]Trait{
 		{Name: "privileged", Asked: []string{yesNo(c.Options.Privileged)}},
 		{Name: traitUser, Asked: []string{user}},
 		{Name: traitUIDs, Asked: mappings(p.Namespaces.UIDs)},
@@ -130,7 +136,45 @@ func asked(info container.Info) []Trait {
 		{Name: traitCgroup, Asked: []string{askedCgroup(info)}},
 		{Name: traitLabel, Asked: []string{"none"}},
 		{Name: "Landlock", Asked: []string{"none"}},
+		{Name: traitMonitor, Asked: []string{"ALL"}}, // in its user namespace; what confined it would confine the container
+	}, askedServers(info)...)
+}
+
+// askedServers are what the processes that serve the container's networks are to be.
+func askedServers(info container.Info) (list []Trait) {
+	for _, r := range info.Networks() {
+		asked := []string{"seccomp filter", "no new privileges", "Landlock", "no capabilities"}
+		if r.Plan.Name != "" { // which containers join and leave
+			asked = append(asked[:3], "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_ADMIN")
+		}
+		list = append(list, Trait{Name: traitServer + container.RequestName(r), Asked: asked})
 	}
+	return list
+}
+
+// foundOwn is what the kernel says of a process of rbox's own, in the words of askedServers.
+func foundOwn(p *ProcessConfinement) (found []string) {
+	if p == nil {
+		return nil
+	}
+	found = append(found, "process "+strconv.Itoa(p.Pid))
+	if p.Seccomp == "filter" {
+		found = append(found, "seccomp filter")
+	}
+	if p.NoNewPrivs {
+		found = append(found, "no new privileges")
+	}
+	if p.Landlock > 0 {
+		found = append(found, "Landlock "+strconv.Itoa(p.Landlock))
+	}
+	if p.Scoped {
+		found = append(found, "signals no other process")
+	}
+	if len(p.Capabilities) == 0 {
+		found = append(found, "no capabilities")
+	}
+	found = append(found, p.Capabilities...)
+	return found
 }
 
 // askedSeccomp is the profile of the filter.

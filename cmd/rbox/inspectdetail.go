@@ -69,7 +69,8 @@ type detailState struct {
 	Pressure   map[string]cgroupv2.Pressure `json:",omitempty"`
 	Health     *detailHealth                `json:",omitempty"`
 	// Confinement is what the kernel says of the first process.
-	Confinement *Confinement `json:",omitempty"`
+	Confinement *Confinement        `json:",omitempty"`
+	Monitor     *ProcessConfinement `json:",omitempty"`
 }
 
 type detailHealth struct {
@@ -207,6 +208,7 @@ type detailEndpoint struct {
 	GlobalIPv6Address   string
 	GlobalIPv6PrefixLen int
 	DNSNames            []string
+	Process             *ProcessConfinement `json:",omitempty"` // that serves the network
 }
 
 // detailIPAM has the addresses that were asked for.
@@ -259,7 +261,7 @@ func newDetailState(info container.Info) detailState {
 		d.Pressure = cgroupv2.ReadPressure(s.Cgroup)
 	}
 	if c, ok := confinementOf(s.Pid); ok && info.Running {
-		d.Confinement = &c
+		d.Confinement, d.Monitor = &c, monitorOf(s)
 	}
 	if s.Health != nil {
 		d.Health = &detailHealth{s.Health.Status, s.Health.FailingStreak, s.Health.Log}
@@ -342,6 +344,7 @@ func newDetailEndpoint(app *App, a container.Attachment) detailEndpoint {
 		Aliases: notNil(a.Names), DNSNames: notNil(a.Names), MacAddress: a.MAC, EndpointID: a.Container,
 		Gateway: addressText(a.Gateway), IPAddress: addressText(a.IP), IPPrefixLen: a.Bits,
 		IPv6Gateway: addressText(a.Gateway6), GlobalIPv6Address: addressText(a.IP6), GlobalIPv6PrefixLen: a.Bits6,
+		Process: serverOf(a),
 	}
 	if n, err := app.Networks().Get(a.Network); err == nil {
 		e.NetworkID = n.ID

@@ -4,7 +4,6 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"syscall"
@@ -12,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rbox/landlock"
 	"rbox/slirp"
 )
 
@@ -34,10 +34,10 @@ type Need struct {
 // Enter restricts all threads to what n says, for ever. It takes capabilities for that, which
 // all have. What this kernel does not have, or a sandbox that we are in forbids, is left out;
 // what is returned says so.
-func Enter(n Need) (s *slirp.Sandbox, err error) {
-	s = &slirp.Sandbox{Pid: os.Getpid()}
-	if s.Landlock, s.Scoped, err = fence(n); err != nil && !missing(err) {
-		return nil, fmt.Errorf("restrict the network process by Landlock: %w", err)
+func Enter(n Need) (*slirp.Sandbox, error) {
+	ring, err := n.fence().AroundProcess()
+	if err != nil && !landlock.Missing(err) {
+		return nil, fmt.Errorf("restrict the network process to its files: %w", err)
 	}
 	if err := keepCapabilities(n.Capabilities); err != nil {
 		return nil, err
@@ -45,19 +45,7 @@ func Enter(n Need) (s *slirp.Sandbox, err error) {
 	if err := n.filter(); err != nil {
 		return nil, fmt.Errorf("install the network process's seccomp filter: %w", err)
 	}
-	return s, nil
-}
-
-// missing tells of a kernel without the call (ENOSYS), without filters (EINVAL) or with
-// Landlock turned off (EOPNOTSUPP), of one in which it has been done too often (E2BIG), and of
-// a filter around us (EPERM).
-func missing(err error) bool {
-	for _, errno := range []unix.Errno{unix.ENOSYS, unix.EINVAL, unix.EOPNOTSUPP, unix.E2BIG, unix.EPERM} {
-		if errors.Is(err, errno) {
-			return true
-		}
-	}
-	return false
+	return &slirp.Sandbox{Pid: os.Getpid(), Landlock: ring.Version, Scoped: ring.Scoped}, nil
 }
 
 // keepCapabilities gives up what the process has as root of the outer user namespace, but

@@ -42,7 +42,7 @@ func inside(what []string) {
 	if _, _, errno := syscall.AllThreadsSyscall(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); errno != 0 {
 		fail(errno)
 	}
-	need := Need{Follow: []string{"/etc/resolv.conf"}}
+	need := Need{Follow: []string{"/etc/resolv.conf", filepath.Join(dir, "etc/resolv.conf")}}
 	if kind == "named" {
 		need.Named, need.Dir = true, dir
 	}
@@ -85,14 +85,20 @@ func threads(n int) chan struct{} {
 }
 
 // enter runs this executable in the sandbox kind and returns what it said there.
-func enter(t *testing.T, kind, name string, during func(*exec.Cmd)) (out string, landlock bool, err error) {
+func enter(t *testing.T, kind, name string, during func(cmd *exec.Cmd, dir string)) (out string, landlock bool, err error) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "networks", "net")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(dir+"/../other", nil, 0o600); err != nil {
-		t.Fatal(err)
+	for _, err := range []error{
+		os.WriteFile(dir+"/../other", nil, 0o600),
+		os.Mkdir(dir+"/etc", 0o700), os.Mkdir(dir+"/run", 0o700),
+		os.WriteFile(dir+"/run/resolv.conf", []byte("before"), 0o600), os.Symlink("../run/resolv.conf", dir+"/etc/resolv.conf"),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), helperEnv+"="+kind+"|"+name+"|"+dir)
@@ -113,7 +119,7 @@ func enter(t *testing.T, kind, name string, during func(*exec.Cmd)) (out string,
 	}
 	t.Log(strings.TrimSpace(first))
 	if during != nil {
-		during(cmd)
+		during(cmd, dir)
 	}
 	rest, _ := io.ReadAll(lines)
 	err = cmd.Wait()
@@ -283,6 +289,7 @@ var work = map[string]func(dir string) error{
 	"tcp6":     func(string) error { return talk("tcp", "[::1]:0") },
 	"datagram": datagrams,
 	"resolver": func(string) error { _, err := os.ReadFile("/etc/resolv.conf"); return err },
+	"follow":   follow,
 	"zone":     func(string) error { _, err := net.InterfaceByName("lo"); return err },
 	"messages": messages,
 	"files":    func(string) error { _, err := net.LookupPort("tcp", "domain"); return err },
@@ -306,6 +313,21 @@ var work = map[string]func(dir string) error{
 	},
 	"quit":     func(string) error { time.Sleep(time.Minute); return nil },
 	"deadlock": func(string) error { select {} },
+}
+
+// follow reads a file that is a link until what that leads to has been replaced.
+func follow(dir string) error {
+	file := filepath.Join(dir, "etc/resolv.conf")
+	for begun := time.Now(); time.Since(begun) < 10*time.Second; time.Sleep(time.Millisecond) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		if string(text) == "after" {
+			return nil
+		}
+	}
+	return errors.New("it is not replaced")
 }
 
 // comeAndGo has threads start and end by hundreds, with signals from one to another.
@@ -456,8 +478,12 @@ func TestWork(t *testing.T) {
 						l.Close()
 					}
 				}
-				out, _, err := enter(t, kind, name, func(cmd *exec.Cmd) {
+				out, _, err := enter(t, kind, name, func(cmd *exec.Cmd, dir string) {
 					switch name {
+					case "follow":
+						if err := errors.Join(os.WriteFile(dir+"/run/new", []byte("after"), 0o600), os.Rename(dir+"/run/new", dir+"/run/resolv.conf")); err != nil {
+							t.Error(err)
+						}
 					case "quit":
 						cmd.Process.Signal(unix.SIGQUIT)
 					case "stopped":

@@ -120,7 +120,7 @@ func (u *uplink) attachment(reply slirp.Reply) Attachment {
 	p := &u.call.Plan
 	a := Attachment{
 		Network: u.name(), Driver: reply.Driver, Link: reply.Link, Endpoint: *reply.Ready,
-		Gateway: p.Gateway, Gateway6: p.Gateway6,
+		Gateway: p.Gateway, Gateway6: p.Gateway6, Sandbox: reply.Sandbox,
 	}
 	if a.IP.IsValid() {
 		a.Bits = p.Subnet.Bits()

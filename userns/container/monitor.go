@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbox/cgroupv2"
+	"rbox/landlock"
 	"rbox/rootfs"
 	"rbox/userns"
 	"rbox/userns/container/logfile"
@@ -587,5 +588,19 @@ func (m *monitor) cleanUp() error {
 	if m.Plan.Root.Driver == "dir" || len(m.Volumes) > 0 { // mount points cannot be deleted while they are some
 		unix.Unmount(m.scratch, unix.MNT_DETACH)
 	}
-	return errors.Join(m.removeVolumes(filepath.Dir(m.home.Dir)), removeFolder(m.Dir, m.config))
+	err := m.removeVolumes(filepath.Dir(m.home.Dir))
+	keepToRemoving(m.Dir)
+	return errors.Join(err, removeFolder(m.Dir, m.config))
+}
+
+// keepToRemoving lets this thread, from here on, do nothing with files but what removeFolder
+// does in dir: what is deleted was made by a container. Earlier the monitor can have no such
+// fence, since it could not mount inside, and the container would be in it, too.
+func keepToRemoving(dir string) {
+	const remove = landlock.Read | landlock.List | landlock.Remove | landlock.Rmdir
+	f := landlock.Fence{Rules: []landlock.Rule{{Path: filepath.Dir(dir), Rights: landlock.List | landlock.Rmdir}, {Path: dir, Rights: remove}}}
+	if to := writtenElsewhere(dir); to != "" {
+		f.Rules = append(f.Rules, landlock.Rule{Path: filepath.Dir(to), Rights: landlock.List | landlock.Rmdir}, landlock.Rule{Path: to, Rights: remove})
+	}
+	_, _ = f.AroundThread() // nothing depends on it
 }

@@ -22,6 +22,8 @@ type Attachment struct {
 	Gateway6 netip.Addr
 	Bits     int `json:",omitempty"` // length of IP's prefix
 	Bits6    int `json:",omitempty"`
+
+	Sandbox *slirp.Sandbox `json:",omitempty"` // of the process that serves it
 }
 
 // Networks are those that the container is to be on, when it starts and while

@@ -87,9 +87,25 @@ func agree(t testing.TB, p *Profile, target Target, filter []unix.SockFilter, ca
 
 // Every system call of each machine, with arguments on both sides of each condition.
 func TestBuiltin(t *testing.T) {
-	p := Builtin()
+	sets := confine.Prebuilt()
+	agreesOn(t, Builtin(), sets[:]...)
+}
+
+// The same for what the network process may call: its filters are made of this by
+// slirp/sandbox/gen.
+func TestNetworkProcess(t *testing.T) {
+	text, err := os.ReadFile("../../../slirp/sandbox/profile.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	agreesOn(t, parse(t, string(text)), 0, 1<<unix.CAP_SYS_ADMIN)
+}
+
+// agreesOn holds p's filters against its rules, for sets of capabilities.
+func agreesOn(t *testing.T, p *Profile, sets ...uint64) {
+	t.Helper()
 	arguments := argumentsOf(p)
-	for _, capabilities := range confine.Prebuilt() {
+	for _, capabilities := range sets {
 		for _, target := range targets {
 			target.Capabilities = capabilities
 			filter := compile(t, p, target)
