@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 // inside enters the sandbox, says on stdout what came of that, and does the deed.
 func inside(what []string) {
 	kind, name, dir := what[0], what[1], what[2]
-	many := threads(16) // filters and domains are a thread's own
+	many := threads(4) // filters and domains are a thread's own
 	if _, _, errno := syscall.AllThreadsSyscall(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); errno != 0 {
 		fail(errno)
 	}
