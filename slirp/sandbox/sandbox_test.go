@@ -303,9 +303,9 @@ var work = map[string]func(dir string) error{
 		mu.Unlock()
 		return nil
 	},
-	"overflow": func(dir string) error {
+	"overflow": func(string) error {
 		debug.SetMaxStack(1 << 20)
-		return deep(dir, nil)
+		return deep(1000, new([1 << 16]byte))
 	},
 	"abort": func(string) error {
 		debug.SetTraceback("crash") // which ends with SIGABRT
@@ -459,11 +459,14 @@ func pause() error {
 	return nil
 }
 
-// deep needs more stack than there is.
-func deep(dir string, prior *[1 << 16]byte) error {
+// deep needs n times 64 KiB of stack.
+func deep(n int, prior *[1 << 16]byte) error {
 	var here [1 << 16]byte
-	here[0] = dir[0]
-	return errors.Join(deep(dir, &here), errors.New(string(prior[:1])))
+	here[0] = byte(n)
+	if n == 0 {
+		return errors.New(string(prior[:1]))
+	}
+	return errors.Join(deep(n-1, &here), errors.New(string(prior[:1])))
 }
 
 func TestWork(t *testing.T) {
