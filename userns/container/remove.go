@@ -74,6 +74,9 @@ func (h *Home) removeWhole(id string, running bool) error {
 // endingTime is far more than a monitor takes from its container's end to its own.
 const endingTime = 5 * time.Second
 
+// hangingTime is more than a monitor takes to that where a hundred others want the processors, too.
+const hangingTime = time.Minute
+
 // lockEnded takes the lock of a container that has ended, whose monitor may be
 // about to do so; *RunningError reports one that runs.
 func (h *Home) lockEnded(id string) (*os.File, error) {
@@ -114,8 +117,8 @@ func (h *Home) end(id string) (lock *os.File, err error) {
 			return lock, err
 		}
 		killContainer(dir) // each time: one that is about to start cannot be reached yet
-		if time.Since(begun) > endingTime {
-			killMonitor(dir) // it is stopped, say: process 1 goes with it
+		if waited := time.Since(begun); waited > hangingTime || waited > endingTime && readState(dir).monitorStopped() {
+			killMonitor(dir) // process 1 goes with it
 		}
 		time.Sleep(pause)
 	}
