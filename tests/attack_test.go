@@ -40,7 +40,7 @@ func TestTypingIntoTheCallersTerminal(t *testing.T) {
 }
 
 // What an image says of itself types nothing on the user's terminal, and makes
-// no lines of its own in tables.
+// no lines of its own in tables; nor does what a container wrote.
 func TestEscapeSequencesOfImages(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, keeps)
@@ -70,6 +70,15 @@ func TestEscapeSequencesOfImages(t *testing.T) {
 	}
 	if got := b.rbox("ps", "--format", format); !strings.Contains(got.stdout, "\x1b]0;OWNED") {
 		t.Errorf("to a program: %v", got)
+	}
+	// So is what it wrote, but for colors.
+	b.must("run", "-d", "--name", "says", "alpine", "printf", `\033[31mred\033[0m \033]0;OWNED\007 \033[6n\233 end\n`)
+	b.seeLog("says", "\x1b]0;OWNED\a \x1b[6n\x9b end\n")
+	term = newTerminal(b)
+	got := b.do(call{args: []string{"logs", "says"}, tty: term})
+	term.see(" end")
+	if want := "\x1b[31mred\x1b[0m \\u001b]0;OWNED\\u0007 \\u001b[6n\\x9b end\r\n"; got.status != 0 || term.out.String() != want {
+		t.Errorf("on a terminal: %q, want %q", term.out.String(), want)
 	}
 }
 

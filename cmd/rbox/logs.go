@@ -43,7 +43,7 @@ func (c *LogsCmd) Run(app *App) error {
 			return err
 		}
 	}
-	p := &logPrinter{app: app, stamps: c.Timestamps}
+	p := &logPrinter{stdout: forReader(app.Stdout), stderr: forReader(app.Stderr), stamps: c.Timestamps}
 	if c.Follow {
 		done := make(chan struct{})
 		go func() {
@@ -111,8 +111,8 @@ func awaitLast(home *container.Home, id string) {
 
 // logPrinter writes entries to the streams they are of.
 type logPrinter struct {
-	app    *App
-	stamps bool
+	stdout, stderr io.WriteCloser
+	stamps         bool
 
 	buf    []byte // of stream, not written yet
 	stream logfile.Stream
@@ -135,7 +135,7 @@ func (p *logPrinter) print(path string, o logfile.Options) error {
 			if p.flush(); errors.Is(err, io.EOF) {
 				err = nil
 			}
-			return errors.Join(err, p.err)
+			return errors.Join(err, p.err, p.stdout.Close(), p.stderr.Close())
 		}
 		p.add(e)
 	}
@@ -158,9 +158,9 @@ func (p *logPrinter) add(e logfile.Entry) {
 }
 
 func (p *logPrinter) flush() {
-	w := p.app.Stdout
+	w := p.stdout
 	if p.stream == logfile.Stderr {
-		w = p.app.Stderr
+		w = p.stderr
 	}
 	if len(p.buf) > 0 && p.err == nil {
 		_, p.err = w.Write(p.buf)
