@@ -100,7 +100,11 @@ func (f Fence) around(call func(nr, a1, a2, a3 uintptr) unix.Errno) (r Ring, err
 			return Ring{}, err
 		}
 	}
-	if errno := call(unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(ruleset), 0, 0); errno != 0 {
+	var flags uintptr
+	if version >= 7 { // what we try next is nothing for the audit log
+		flags = unix.LANDLOCK_RESTRICT_SELF_LOG_SAME_EXEC_OFF
+	}
+	if errno := call(unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(ruleset), flags, 0); errno != 0 {
 		return Ring{}, os.NewSyscallError("landlock_restrict_self", errno)
 	}
 	if !stands() {

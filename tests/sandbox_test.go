@@ -19,13 +19,14 @@ var networkModes = map[string]struct {
 	flags   []string
 	network string // as inspect has it
 	named   bool
+	ports   bool // a thread makes sockets in the container
 }{
-	"tap":         {[]string{"--network", "private:link=tap"}, "private", false},
-	"veth":        {[]string{"--network", "private:link=veth"}, "private", false},
-	"ports":       {[]string{"--network", "private", "-p", "80", "-p", "53/udp"}, "private", false},
-	"slirp4netns": {[]string{"--network", "slirp4netns", "-p", "80"}, "private", false},
-	"named":       {[]string{"--network", "net"}, "net", true},
-	"named ports": {[]string{"--network", "net", "-p", "80"}, "net", true},
+	"tap":         {[]string{"--network", "private:link=tap"}, "private", false, false},
+	"veth":        {[]string{"--network", "private:link=veth"}, "private", false, false},
+	"ports":       {[]string{"--network", "private", "-p", "80", "-p", "53/udp"}, "private", false, true},
+	"slirp4netns": {[]string{"--network", "slirp4netns", "-p", "80"}, "private", false, true},
+	"named":       {[]string{"--network", "net"}, "net", true, false},
+	"named ports": {[]string{"--network", "net", "-p", "80"}, "net", true, true},
 }
 
 // In every mode each thread of the network process has a filter and no new privileges, and
@@ -43,6 +44,9 @@ func TestNetworkProcessIsConfined(t *testing.T) {
 				t.Fatalf("network processes: %v", pids)
 			}
 			b.confined(pids[0])
+			if got := len(threadsWith(pids[0], "CapPrm:\t0000000000002000", "CapPrm:\t0000000000001000")); got != 0 != tc.ports { // the latter before Linux 5.17
+				t.Errorf("%d threads make sockets in the container", got)
+			}
 
 			var process struct {
 				Pid, Landlock, Filters int
@@ -90,6 +94,18 @@ func (b *box) confined(pid int) {
 	}
 }
 
+// threadsWith are the threads of the process in whose status one of the lines is.
+func threadsWith(pid int, lines ...string) (which []string) {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	for _, status := range tasks {
+		text, _ := os.ReadFile(status) // a thread may have ended
+		if slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(string(text), line+"\n") }) {
+			which = append(which, status)
+		}
+	}
+	return which
+}
+
 // kernelHasLandlock asks for its version (landlock_create_ruleset(2)).
 func kernelHasLandlock() bool {
 	_, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
@@ -108,6 +124,9 @@ func TestConfinedNetworkProcessLives(t *testing.T) {
 	for i := range 5 {
 		name := fmt.Sprint("guest", i)
 		b.onNetworks(name, "--network", "net", "-p", "80")
+		if dad := b.must("exec", name, "cat", "/proc/sys/net/ipv6/conf/eth0/accept_dad"); dad != "0" {
+			t.Errorf("settings of the container's network namespace are not written: accept_dad %s", dad)
+		}
 		if got := b.hears("one", name); got != name {
 			t.Errorf("%s answers %q", name, got)
 		}

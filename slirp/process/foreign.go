@@ -113,8 +113,9 @@ func (f foreign) run(path string, netns int, started chan<- error, stop <-chan s
 		select {
 		case <-ended:
 		case <-stop:
-			cmd.Process.Kill()
-			<-ended
+			if cmd.Process.Kill() == nil { // else it goes with this thread
+				<-ended
+			}
 		}
 		return
 	}
