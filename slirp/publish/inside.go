@@ -68,14 +68,14 @@ func (n *Inside) Do(f func()) {
 func (n *Inside) run(netns int, with6, outlast bool, ready chan<- error) {
 	runtime.LockOSThread() // for ever: it ends with this goroutine
 	err := enter(netns)
-	if err == nil && outlast {
-		err = outlastCapset()
-	}
 	if err == nil {
 		err = try(unix.AF_INET)
 	}
 	if err == nil && with6 {
 		err = try(unix.AF_INET6)
+	}
+	if err == nil && outlast { // last: a thread that ends with a filter would be in the way of others' (sandbox.Enter)
+		err = outlastCapset()
 	}
 	ready <- err
 	if err == nil {

@@ -349,9 +349,9 @@ func comeAndGo(string) error {
 
 // collect takes memory, and gives it back to the kernel.
 func collect(string) error {
-	for range 20 {
+	for range 5 {
 		var list [][]byte
-		for range 40 {
+		for range 20 {
 			list = append(list, bytes.Repeat([]byte{1}, 1<<20))
 		}
 		runtime.KeepAlive(list)
