@@ -250,6 +250,7 @@ func (p *Program) start(flags uintptr, cgroup int, vforked bool) (pid int, err e
 	}
 	if vforked {
 		args.flags |= unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PARENT_SETTID
+		args.parentTID = uint64(uintptr(unsafe.Pointer(&p.tid)))
 	}
 	syscall.ForkLock.Lock()
 	r, errno := p.clone(&args, vforked)
@@ -294,11 +295,15 @@ func (p *Program) clone(ca *cloneArgs, vforked bool) (pid uintptr, err unix.Errn
 	if vforked {
 		entersyscallblock() // others may run meanwhile
 		beforeFork()
-		r1, errno = vfork(uintptr(ca.flags|ca.exitSignal), &p.tid)
+		if ca.flags&unix.CLONE_INTO_CGROUP != 0 {
+			r1, errno = vfork(unix.SYS_CLONE3, uintptr(unsafe.Pointer(ca)), unsafe.Sizeof(*ca), 0)
+		} else {
+			r1, errno = vfork(unix.SYS_CLONE, uintptr(ca.flags|ca.exitSignal), 0, uintptr(unsafe.Pointer(&p.tid)))
+		}
 		e = syscall.Errno(errno)
 	} else {
 		beforeFork()
-		if ca.cgroup != 0 {
+		if ca.flags&unix.CLONE_INTO_CGROUP != 0 {
 			r1, _, e = syscall.RawSyscall6(unix.SYS_CLONE3, uintptr(unsafe.Pointer(ca)), unsafe.Sizeof(*ca), 0, 0, 0, 0)
 		} else {
 			r1, _, e = syscall.RawSyscall6(unix.SYS_CLONE, uintptr(ca.flags|ca.exitSignal), 0, 0, 0, 0, 0)

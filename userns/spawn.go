@@ -52,7 +52,7 @@ func Start(p *Program, flags uintptr, cgroup int) (*Child, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.Pid, err = p.startOn(far, flags, cgroup, haveVfork && flags == 0 && cgroup < 0 && !p.waits && !p.ownMemory)
+	c.Pid, err = p.startOn(far, flags, cgroup, haveVfork && flags == 0 && !p.waits && !p.ownMemory)
 	unix.Close(far)
 	if err != nil {
 		c.close()
@@ -70,7 +70,7 @@ func StartPrepared(p *Program, flags uintptr, cgroup int, prepare ...func(pid in
 	if err != nil {
 		return nil, err
 	}
-	vforked := haveVfork && flags != 0 && cgroup < 0 && !p.ownMemory
+	vforked := haveVfork && flags != 0 && !p.ownMemory
 	released := make(chan error, 1)
 	if vforked {
 		go func() { released <- c.release(prepare) }()

@@ -2,12 +2,11 @@
 
 package userns
 
-// vfork is clone(2) without copying memory, with flags (CLONE_VM, CLONE_VFORK
-// and SIGCHLD among them): the calling thread sleeps until the child has
-// exec'd or ended. With CLONE_PARENT_SETTID the child's pid is put into tid
-// before the child runs.
+// vfork makes, by the system call nr with three arguments, a child that borrows
+// our memory: the calling thread sleeps until it has exec'd or ended. nr is
+// clone(2) or clone3, with CLONE_VM and CLONE_VFORK, and no stack for the child.
 //
 //go:noescape
-func vfork(flags uintptr, tid *int32) (pid, errno uintptr)
+func vfork(nr, a, b, c uintptr) (pid, errno uintptr)
 
 const haveVfork = true

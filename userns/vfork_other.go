@@ -2,6 +2,6 @@
 
 package userns
 
-func vfork(flags uintptr, tid *int32) (pid, errno uintptr) { panic("userns: no vfork") }
+func vfork(nr, a, b, c uintptr) (pid, errno uintptr) { panic("userns: no vfork") }
 
 const haveVfork = false
