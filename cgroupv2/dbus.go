@@ -228,6 +228,11 @@ func (m *marshal) uint32(n uint32) {
 	m.b = binary.LittleEndian.AppendUint32(m.b, n)
 }
 
+func (m *marshal) uint64(n uint64) {
+	m.align(8)
+	m.b = binary.LittleEndian.AppendUint64(m.b, n)
+}
+
 func (m *marshal) string(s string) {
 	m.uint32(uint32(len(s)))
 	m.b = append(append(m.b, s...), 0)

@@ -103,7 +103,7 @@ func TestManagerCall(t *testing.T) {
 			if who := <-asked; !strings.Contains(who, hex.EncodeToString([]byte("1000"))) {
 				t.Errorf("it said %q", who)
 			}
-			serial, err := b.managerCall("StartTransientUnit", "ssa(sv)a(sa(sv))", scopeCall("a.scope", Request{ID: "id", Pid: 5, Parent: "x.slice"}))
+			serial, err := b.managerCall("StartTransientUnit", "ssa(sv)a(sa(sv))", scopeCall("a.scope", Request{ID: "id", Pids: []int{5, 6}, Parent: "x.slice"}))
 			if err != nil {
 				t.Fatal(err)
 			}

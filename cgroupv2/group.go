@@ -33,11 +33,11 @@ func (g *Group) Apply(l *Limits) error {
 // Limit writes l into the group, which may be in use. It returns a
 // *NotDelegatedError, having written nothing, if a controller is missing.
 func (g *Group) Limit(l *Limits) error {
-	controllers, err := os.ReadFile(filepath.Join(g.Dir, "cgroup.controllers"))
+	controllers, err := read(filepath.Join(g.Dir, "cgroup.controllers"))
 	if err != nil {
 		return err
 	}
-	if missing := without(l.Controllers(), strings.Fields(string(controllers))); len(missing) > 0 {
+	if missing := without(l.Controllers(), strings.Fields(controllers)); len(missing) > 0 {
 		return &NotDelegatedError{Dir: g.Dir, Missing: missing}
 	}
 	for _, s := range l.Settings() {
@@ -48,17 +48,34 @@ func (g *Group) Limit(l *Limits) error {
 	return nil
 }
 
-// write writes one file. Two may be missing without the controller being so: no
-// swap, or no scheduler of disks that weighs.
+// write writes one file, or what this kernel has in its place. One that counts no
+// swap has no memory.swap.max, and the memory is limited without.
 func (s Setting) write(dir string) error {
-	if s.File == "io.weight" {
-		// BFQ has a file of its own, which takes its numbers without a word before them.
-		bfq := filepath.Join(dir, "io.bfq.weight")
-		if err := write(bfq, strings.TrimPrefix(s.Value, "default ")); !errors.Is(err, fs.ErrNotExist) {
-			return err
+	err := write(filepath.Join(dir, s.File), s.Value)
+	switch missing := errors.Is(err, fs.ErrNotExist); {
+	case missing && s.Else != nil:
+		if err = s.Else.write(dir); errors.As(err, new(*NoFileError)) {
+			return &NoFileError{Files: s.File + " nor " + s.Else.File}
 		}
+	case missing && s.File == "memory.swap.max":
+		return nil
+	case missing:
+		return &NoFileError{Files: s.File}
 	}
-	return write(filepath.Join(dir, s.File), s.Value)
+	return err
+}
+
+// A NoFileError tells that this kernel has no such file, though the controller.
+type NoFileError struct{ Files string }
+
+func (e *NoFileError) Error() string { return "this kernel's cgroups have no " + e.Files }
+
+// Hint is what brings files of a scheduler's.
+func (e *NoFileError) Hint() string {
+	if strings.HasPrefix(e.Files, "io.bfq") {
+		return "as root: modprobe bfq, and choose it: echo bfq >/sys/block/DISK/queue/scheduler"
+	}
+	return "Linux's Documentation/admin-guide/cgroup-v2.rst tells them, and since when there are some"
 }
 
 // Kill ends all processes of the group at once, however fast they multiply.
@@ -69,8 +86,8 @@ func (g *Group) Kill() error {
 	}
 	// Before Linux 5.14: what is frozen cannot fork, and can be killed.
 	write(filepath.Join(g.Dir, "cgroup.freeze"), "1")
-	pids, err := os.ReadFile(filepath.Join(g.Dir, "cgroup.procs"))
-	for word := range strings.FieldsSeq(string(pids)) {
+	pids, err := read(filepath.Join(g.Dir, "cgroup.procs"))
+	for word := range strings.FieldsSeq(pids) {
 		if pid, err := strconv.Atoi(word); err == nil && pid > 0 {
 			unix.Kill(pid, unix.SIGKILL)
 		}

@@ -38,15 +38,21 @@ type IOLimit struct {
 	ReadIOPS, WriteIOPS uint64 // operations a second
 }
 
-// A Setting is a file of a cgroup and what to write there.
-type Setting struct{ File, Value string }
+// A Setting is a file of a cgroup and what to write there, or where this kernel
+// has no such file, another and what it takes.
+type Setting struct {
+	File, Value string
+	Else        *Setting
+}
 
 // DefaultPeriod is the kernel's period of cpu.max, microseconds.
 const DefaultPeriod = 100000
 
 // Settings are what l writes, in an order that the kernel takes.
 func (l *Limits) Settings() (s []Setting) {
-	add := func(file, format string, args ...any) { s = append(s, Setting{file, fmt.Sprintf(format, args...)}) }
+	add := func(file, format string, args ...any) {
+		s = append(s, Setting{File: file, Value: fmt.Sprintf(format, args...)})
+	}
 	if l.Memory > 0 {
 		add("memory.max", "%d", l.Memory)
 	}
@@ -85,7 +91,9 @@ func (l *Limits) Settings() (s []Setting) {
 		add("pids.max", "max")
 	}
 	if l.BlkioWeight > 0 {
-		add("io.weight", "default %d", ioWeight(l.BlkioWeight))
+		// BFQ, where it is there, has a file of its own and Docker's range.
+		add("io.bfq.weight", "%d", l.BlkioWeight)
+		s[len(s)-1].Else = &Setting{File: "io.weight", Value: fmt.Sprintf("default %d", ioWeight(l.BlkioWeight))}
 	}
 	for _, d := range l.Devices {
 		if line := d.line(); line != "" {
@@ -108,6 +116,19 @@ func (d IOLimit) line() (line string) {
 		}
 	}
 	return line
+}
+
+// with is d with what other sets in place of its own: io.max keeps what a line
+// does not name.
+func (d IOLimit) with(other IOLimit) IOLimit {
+	for _, f := range []struct{ to, from *uint64 }{
+		{&d.ReadBPS, &other.ReadBPS}, {&d.WriteBPS, &other.WriteBPS}, {&d.ReadIOPS, &other.ReadIOPS}, {&d.WriteIOPS, &other.WriteIOPS},
+	} {
+		if *f.from != 0 {
+			*f.to = *f.from
+		}
+	}
+	return d
 }
 
 // Weight is the cpu.weight, 1 to 10000, of Docker's shares, 2 to 262144: the
@@ -134,12 +155,31 @@ func (l Limits) With(other Limits) Limits {
 	if other.Mems != "" {
 		l.Mems = other.Mems
 	}
+	l.Devices = slices.Clone(l.Devices)
 	for _, d := range other.Devices {
-		l.Devices = append(slices.DeleteFunc(slices.Clone(l.Devices), func(old IOLimit) bool {
-			return old.Major == d.Major && old.Minor == d.Minor
-		}), d)
+		same := func(old IOLimit) bool { return old.Major == d.Major && old.Minor == d.Minor }
+		if i := slices.IndexFunc(l.Devices, same); i >= 0 {
+			l.Devices[i] = l.Devices[i].with(d)
+		} else {
+			l.Devices = append(l.Devices, d)
+		}
 	}
 	l.Conf = append(slices.Clone(l.Conf), other.Conf...) // the last of a file wins
+	return l
+}
+
+// Completed is l, a change of old, with what one of its files holds beside what l
+// sets: memory.swap.max is counted from the memory, and cpu.max has both numbers.
+func (l Limits) Completed(old Limits) Limits {
+	if l.MemorySwap != 0 && l.Memory == 0 {
+		l.Memory = old.Memory
+	}
+	if l.CPUQuota != 0 && l.CPUPeriod == 0 {
+		l.CPUPeriod = old.CPUPeriod
+	}
+	if l.CPUPeriod != 0 && l.CPUQuota == 0 {
+		l.CPUQuota = old.CPUQuota
+	}
 	return l
 }
 
@@ -260,4 +300,11 @@ func ParseSet(s string) (list []int, err error) {
 		}
 	}
 	return list, nil
+}
+
+// Covers tells whether all that is in the set part is in the set all.
+func Covers(all, part string) bool {
+	have, err1 := ParseSet(all)
+	want, err2 := ParseSet(part)
+	return err1 == nil && err2 == nil && !slices.ContainsFunc(want, func(n int) bool { return !slices.Contains(have, n) })
 }

@@ -28,8 +28,8 @@ func TestSettings(t *testing.T) {
 		"cpuset":               {Limits{CPUs: "0-1", Mems: "0"}, "cpuset.cpus 0-1|cpuset.mems 0"},
 		"pids":                 {Limits{Pids: 64}, "pids.max 64"},
 		"pids taken away":      {Limits{Pids: -1}, "pids.max max"},
-		"least weight":         {Limits{BlkioWeight: 10}, "io.weight default 1"},
-		"most weight":          {Limits{BlkioWeight: 1000}, "io.weight default 10000"},
+		"least weight":         {Limits{BlkioWeight: 10}, "io.bfq.weight 10, else io.weight default 1"},
+		"most weight":          {Limits{BlkioWeight: 1000}, "io.bfq.weight 1000, else io.weight default 10000"},
 		"disk":                 {Limits{Devices: []IOLimit{{Major: 8, Minor: 1, ReadBPS: 10, WriteIOPS: 5}}}, "io.max 8:1 rbps=10 wiops=5"},
 		"disk without a limit": {Limits{Devices: []IOLimit{{Major: 8}}}, ""},
 		"a file":               {Limits{Conf: [][2]string{{"memory.high", "1G"}}}, "memory.high 1G"},
@@ -37,7 +37,11 @@ func TestSettings(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var got []string
 			for _, s := range tc.in.Settings() {
-				got = append(got, s.File+" "+s.Value)
+				line := s.File + " " + s.Value
+				if s.Else != nil {
+					line += ", else " + s.Else.File + " " + s.Else.Value
+				}
+				got = append(got, line)
 			}
 			if strings.Join(got, "|") != tc.want {
 				t.Errorf("got %q, want %q", got, tc.want)
@@ -47,6 +51,50 @@ func TestSettings(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A change leaves what it does not name, in each file and in the limits as a whole.
+func TestChange(t *testing.T) {
+	old := Limits{
+		Memory: 1 << 20, MemorySwap: 2 << 20, CPUQuota: 5000, CPUPeriod: 20000, Pids: 5, CPUs: "0",
+		Devices: []IOLimit{{Major: 8, ReadBPS: 10}, {Major: 9, WriteBPS: 20}}, Conf: [][2]string{{"memory.high", "1"}},
+	}
+	for name, tc := range map[string]struct {
+		change, completed, whole Limits
+	}{
+		"nothing":    {Limits{}, Limits{}, old},
+		"swap alone": {Limits{MemorySwap: 3 << 20}, Limits{Memory: 1 << 20, MemorySwap: 3 << 20}, changed(old, func(l *Limits) { l.MemorySwap = 3 << 20 })},
+		"a quota":    {Limits{CPUQuota: 10000}, Limits{CPUQuota: 10000, CPUPeriod: 20000}, changed(old, func(l *Limits) { l.CPUQuota = 10000 })},
+		"a period":   {Limits{CPUPeriod: 50000}, Limits{CPUQuota: 5000, CPUPeriod: 50000}, changed(old, func(l *Limits) { l.CPUPeriod = 50000 })},
+		"no quota":   {Limits{CPUQuota: -1}, Limits{CPUQuota: -1, CPUPeriod: 20000}, changed(old, func(l *Limits) { l.CPUQuota = -1 })},
+		"pids":       {Limits{Pids: 7}, Limits{Pids: 7}, changed(old, func(l *Limits) { l.Pids = 7 })},
+		"a disk's other limit": {
+			Limits{Devices: []IOLimit{{Major: 8, WriteIOPS: 30}}}, Limits{Devices: []IOLimit{{Major: 8, WriteIOPS: 30}}},
+			changed(old, func(l *Limits) {
+				l.Devices = []IOLimit{{Major: 8, ReadBPS: 10, WriteIOPS: 30}, {Major: 9, WriteBPS: 20}}
+			}),
+		},
+		"another disk": {
+			Limits{Devices: []IOLimit{{Major: 1, ReadBPS: 30}}}, Limits{Devices: []IOLimit{{Major: 1, ReadBPS: 30}}},
+			changed(old, func(l *Limits) { l.Devices = append(l.Devices[:2:2], IOLimit{Major: 1, ReadBPS: 30}) }),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			completed := tc.change.Completed(old)
+			if !reflect.DeepEqual(completed, tc.completed) {
+				t.Errorf("completed: %+v, want %+v", completed, tc.completed)
+			}
+			if whole := old.With(completed); !reflect.DeepEqual(whole, tc.whole) {
+				t.Errorf("whole: %+v, want %+v", whole, tc.whole)
+			}
+		})
+	}
+}
+
+// changed is l after f.
+func changed(l Limits, f func(*Limits)) Limits {
+	f(&l)
+	return l
 }
 
 func TestControllers(t *testing.T) {

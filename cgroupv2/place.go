@@ -28,9 +28,10 @@ type Request struct {
 	Parent  string   // the slice that the scope goes to, or the cgroup that ours is made in; "": where we are
 	ID      string   // of the container
 	Needs   []string // controllers that its limits need
-	Pid     int      // of this process, which goes into the scope, as the host counts
+	Pids    []int    // this process, and others that go into the scope with it, as the host counts
 	UID     int      // of the user, likewise
 	Runtime string   // the user's run-time directory
+	Grace   int      // seconds to end in when systemd stops the scope; -1: for ever
 }
 
 // A Group is the cgroup of one container.
@@ -52,7 +53,10 @@ func Make(r Request) (*Group, error) {
 		name string
 		make func(Request) (*Group, error)
 	}{{Systemd, makeScope}, {Cgroupfs, makeFolder}} {
-		if r.Manager != "" && r.Manager != rung.name || rung.name == Systemd && r.optional() && inJob() {
+		if r.Manager != "" && r.Manager != rung.name {
+			continue
+		}
+		if rung.name == Systemd && r.Manager == "" && (r.Parent != "" && !isSlice(r.Parent) || r.optional() && inJob()) {
 			continue
 		}
 		g, err := rung.make(r)
@@ -60,7 +64,7 @@ func Make(r Request) (*Group, error) {
 			g.Manager = rung.name
 			return g, nil
 		}
-		if errors.As(err, new(*NotDelegatedError)) {
+		if errors.As(err, new(*NotDelegatedError)) || errors.As(err, new(*NoParentError)) {
 			return nil, err
 		}
 		why = append(why, err)
@@ -102,16 +106,22 @@ func hostMode() Mode {
 // leaves (cgroups(7), "no internal processes"): we go to one, the container to
 // another.
 func makeScope(r Request) (*Group, error) {
-	if r.Parent != "" && !strings.HasSuffix(r.Parent, ".slice") {
+	if r.Parent != "" && !isSlice(r.Parent) {
 		return nil, fmt.Errorf("--cgroup-parent %s: the user's systemd knows slices, as work.slice", r.Parent)
 	}
-	unit := fmt.Sprintf("rbox-%.12s-%d.scope", r.ID, r.Pid)
-	path, err := startScope(r, unit)
+	unit := fmt.Sprintf("rbox-%.12s-%d.scope", r.ID, r.Pids[0])
+	own, err := ownPath()
 	if err != nil {
 		return nil, err
 	}
+	path := within(own, unit)
+	if path == "" { // else it was asked for before, with what cannot be had
+		if path, err = startScope(r, unit); err != nil {
+			return nil, err
+		}
+	}
 	scope := filepath.Join(root, path)
-	if err := leave(filepath.Join(scope, "monitor")); err != nil {
+	if err := leave(filepath.Join(scope, "monitor"), r.Pids[1:]); err != nil {
 		return nil, err
 	}
 	if err := handOn(scope, r.Needs); err != nil {
@@ -119,6 +129,19 @@ func makeScope(r Request) (*Group, error) {
 	}
 	return create(filepath.Join(scope, "container"))
 }
+
+// within is the path of that cgroup called name that path is, or lies in; "" if
+// there is none.
+func within(path, name string) string {
+	before, _, found := strings.Cut(path+"/", "/"+name+"/")
+	if !found {
+		return ""
+	}
+	return before + "/" + name
+}
+
+// isSlice tells whether name is that of a systemd's slice (systemd.slice(5)).
+func isSlice(name string) bool { return strings.HasSuffix(name, ".slice") }
 
 // prefix begins the names of the folders that rbox makes.
 const prefix = "rbox-"
@@ -147,7 +170,11 @@ func makeFolder(r Request) (*Group, error) {
 
 func parentFolder(asked string) (string, error) {
 	if asked != "" {
-		return filepath.Join(root, filepath.Join("/", asked)), nil
+		dir := filepath.Join(root, filepath.Join("/", asked))
+		if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+			return "", &NoParentError{Parent: asked, Dir: dir}
+		}
+		return dir, nil
 	}
 	own, err := ownPath()
 	if err != nil {
@@ -166,11 +193,11 @@ func parentFolder(asked string) (string, error) {
 // handOn hands the controllers of dir to the cgroups in it: all there are, so
 // that they can be watched, but only those needed must be had.
 func handOn(dir string, needs []string) error {
-	text, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+	text, err := read(filepath.Join(dir, "cgroup.controllers"))
 	if err != nil {
 		return err
 	}
-	have := strings.Fields(string(text))
+	have := strings.Fields(text)
 	if missing := without(needs, have); len(missing) > 0 {
 		return &NotDelegatedError{Dir: dir, Missing: missing}
 	}
@@ -180,15 +207,15 @@ func handOn(dir string, needs []string) error {
 		return nil
 	}
 	control := filepath.Join(dir, "cgroup.subtree_control")
-	on, err := os.ReadFile(control)
+	on, err := read(control)
 	if err != nil {
 		return err
 	}
-	off := without(have, strings.Fields(string(on)))
+	off := without(have, strings.Fields(on))
 	if len(off) == 0 || write(control, "+"+strings.Join(off, " +")) == nil {
 		return nil
 	}
-	if off = without(needs, strings.Fields(string(on))); len(off) == 0 {
+	if off = without(needs, strings.Fields(on)); len(off) == 0 {
 		return nil
 	}
 	return write(control, "+"+strings.Join(off, " +"))
@@ -196,13 +223,13 @@ func handOn(dir string, needs []string) error {
 
 // handsOn tells whether dir hands on all that is needed.
 func handsOn(dir string, needs []string) bool {
-	on, _ := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control"))
-	return len(without(needs, strings.Fields(string(on)))) == 0
+	on, _ := read(filepath.Join(dir, "cgroup.subtree_control"))
+	return len(without(needs, strings.Fields(on))) == 0
 }
 
 // inhabited tells whether dir has processes of its own.
 func inhabited(dir string) bool {
-	procs, _ := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	procs, _ := read(filepath.Join(dir, "cgroup.procs"))
 	return len(procs) > 0
 }
 
@@ -216,12 +243,16 @@ func without(list, other []string) (rest []string) {
 	return rest
 }
 
-// leave moves this process to the new cgroup dir.
-func leave(dir string) error {
+// leave moves this process and others to the new cgroup dir.
+func leave(dir string, others []int) error {
 	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	return write(filepath.Join(dir, "cgroup.procs"), "0")
+	pids := []string{"0"}
+	for _, pid := range others {
+		pids = append(pids, strconv.Itoa(pid))
+	}
+	return move(dir, pids)
 }
 
 // vacate moves all processes of dir, the caller's shell among them, to a leaf of
@@ -231,33 +262,61 @@ func vacate(dir string) error {
 	if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	procs, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	procs, err := read(filepath.Join(dir, "cgroup.procs"))
 	if err != nil {
 		return err
 	}
-	for pid := range strings.FieldsSeq(string(procs)) {
-		err := write(filepath.Join(leaf, "cgroup.procs"), pid)
-		if err != nil && !errors.Is(err, unix.ESRCH) {
+	return move(leaf, strings.Fields(procs))
+}
+
+// move moves processes to the cgroup dir, those that have not ended.
+func move(dir string, pids []string) error {
+	for _, pid := range pids {
+		if err := write(filepath.Join(dir, "cgroup.procs"), pid); err != nil && !errors.Is(err, unix.ESRCH) {
 			return err
 		}
 	}
 	return nil
 }
 
-// create makes the cgroup dir. Its lock tells that it is in use while it is empty.
+// create makes the cgroup dir. Its lock tells that it is in use while it is empty:
+// until we have that, others may sweep it away.
 func create(dir string) (*Group, error) {
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		return nil, err
+	for {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return nil, err
+		}
+		f, err := os.Open(dir)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			if err = flock(f, unix.LOCK_SH); err == nil && isAt(f, dir) {
+				return &Group{Dir: dir, fd: f}, nil
+			}
+			f.Close()
+		}
+		if err != nil {
+			os.Remove(dir)
+			return nil, err
+		}
 	}
-	f, err := os.Open(dir)
-	if err == nil {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+}
+
+// flock is flock(2), which signals interrupt.
+func flock(f *os.File, how int) error {
+	for {
+		if err := unix.Flock(int(f.Fd()), how); err != unix.EINTR {
+			return os.NewSyscallError("flock", err)
+		}
 	}
-	if err != nil {
-		os.Remove(dir)
-		return nil, err
-	}
-	return &Group{Dir: dir, fd: f}, nil
+}
+
+// isAt tells whether the directory f is still there at dir.
+func isAt(f *os.File, dir string) bool {
+	a, err1 := f.Stat()
+	b, err2 := os.Stat(dir)
+	return err1 == nil && err2 == nil && os.SameFile(a, b)
 }
 
 // sweep removes what killed monitors left in dir. (What systemd made, it removes.)
@@ -269,11 +328,35 @@ func sweep(dir string) {
 		}
 		name := filepath.Join(dir, e.Name())
 		if f, err := os.Open(name); err == nil {
-			if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			if flock(f, unix.LOCK_EX|unix.LOCK_NB) == nil && isAt(f, name) {
 				os.Remove(name) // fails if there are processes
 			}
 			f.Close()
 		}
+	}
+}
+
+// read reads a file of the kernel's. os.ReadFile would make three times as many
+// system calls of it, and a look at many containers is made of these.
+func read(file string) (string, error) {
+	fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", &os.PathError{Op: "open", Path: file, Err: err}
+	}
+	defer unix.Close(fd)
+	text := make([]byte, 0, 4096)
+	for {
+		if len(text) == cap(text) {
+			text = slices.Grow(text, len(text))
+		}
+		n, err := unix.Read(fd, text[len(text):cap(text)])
+		if err != nil {
+			return "", &os.PathError{Op: "read", Path: file, Err: err}
+		}
+		if n == 0 {
+			return string(text), nil
+		}
+		text = text[:len(text)+n]
 	}
 }
 
@@ -325,6 +408,19 @@ func (e *UnavailableError) Hint() string {
 	}
 	return "log in anew, so that a systemd of yours runs, or as root: loginctl enable-linger " + strconv.Itoa(e.UID)
 }
+
+// A NoParentError tells that the cgroup is gone in which one was asked for.
+type NoParentError struct {
+	Parent string // as it was asked for
+	Dir    string
+}
+
+func (e *NoParentError) Error() string {
+	return fmt.Sprintf("--cgroup-parent %s: there is no such cgroup", e.Parent)
+}
+
+// Hint is how to make it.
+func (e *NoParentError) Hint() string { return "mkdir " + e.Dir }
 
 // A NotDelegatedError tells which controllers a cgroup of ours lacks.
 type NotDelegatedError struct {

@@ -1,7 +1,6 @@
 package cgroupv2
 
 import (
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -27,8 +26,8 @@ type Stall struct {
 func ReadPressure(dir string) map[string]Pressure {
 	all := map[string]Pressure{}
 	for _, resource := range []string{"cpu", "memory", "io"} {
-		if text, err := os.ReadFile(filepath.Join(dir, resource+".pressure")); err == nil {
-			all[resource] = parsePressure(string(text))
+		if text, err := read(filepath.Join(dir, resource+".pressure")); err == nil {
+			all[resource] = parsePressure(text)
 		}
 	}
 	return all

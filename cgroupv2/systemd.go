@@ -3,13 +3,13 @@ package cgroupv2
 import (
 	"errors"
 	"fmt"
-	"os"
+	"math"
 	"strings"
 )
 
 // startScope has the user's systemd make a scope, a unit of processes that
-// others started, with this process in it, and hand the scope's cgroup to us. It
-// returns that cgroup's path.
+// others started, with this process and r's others in it, and hand the scope's
+// cgroup to us. It returns that cgroup's path.
 func startScope(r Request, unit string) (path string, err error) {
 	patience := busPatience
 	if r.optional() {
@@ -62,8 +62,15 @@ func scopeCall(unit string, r Request) []byte {
 	m.string("fail")
 	m.array(8, func() {
 		m.property("Description", "s", func() { m.string("rbox container " + r.ID) })
-		m.property("PIDs", "au", func() { m.array(4, func() { m.uint32(uint32(r.Pid)) }) })
+		m.property("PIDs", "au", func() { m.array(4, func() { m.pids(r.Pids) }) })
 		m.property("Delegate", "b", func() { m.uint32(1) })
+		// What --pids-limit does not limit is not to meet DefaultTasksMax=.
+		m.property("TasksMax", "t", func() { m.uint64(math.MaxUint64) })
+		grace := uint64(math.MaxUint64)
+		if r.Grace >= 0 {
+			grace = uint64(r.Grace) * 1e6
+		}
+		m.property("TimeoutStopUSec", "t", func() { m.uint64(grace) })
 		// Without it a scope whose processes were killed stays, as failed.
 		m.property("CollectMode", "s", func() { m.string("inactive-or-failed") })
 		if r.Parent != "" {
@@ -72,6 +79,12 @@ func scopeCall(unit string, r Request) []byte {
 	})
 	m.array(8, func() {})
 	return m.b
+}
+
+func (m *marshal) pids(pids []int) {
+	for _, pid := range pids {
+		m.uint32(uint32(pid))
+	}
 }
 
 // jobRemoved reads that signal: id, job, unit, result.
@@ -85,11 +98,11 @@ func jobRemoved(body []byte) (job, result string) {
 
 // ownPath is the "0::" line of /proc/self/cgroup.
 func ownPath() (string, error) {
-	text, err := os.ReadFile("/proc/self/cgroup")
+	text, err := read("/proc/self/cgroup")
 	if err != nil {
 		return "", err
 	}
-	path, _ := parseCgroup(string(text))
+	path, _ := parseCgroup(text)
 	if path == "" {
 		return "", errors.New("/proc/self/cgroup has no line of version 2")
 	}

@@ -1,7 +1,6 @@
 package cgroupv2
 
 import (
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -25,18 +24,18 @@ type Usage struct {
 
 // Read returns the usage of the cgroup dir. It fails only if that is gone.
 func Read(dir string) (u Usage, err error) {
-	cpu, err := os.ReadFile(filepath.Join(dir, "cpu.stat"))
+	cpu, err := read(filepath.Join(dir, "cpu.stat"))
 	if err != nil {
 		return u, err
 	}
-	u.CPU = time.Duration(number(flat(string(cpu))["usage_usec"])) * time.Microsecond
+	u.CPU = time.Duration(number(flat(cpu)["usage_usec"])) * time.Microsecond
 	u.Counted = map[string]bool{}
 	file := func(name string) string {
-		text, err := os.ReadFile(filepath.Join(dir, name))
+		text, err := read(filepath.Join(dir, name))
 		if controller, _, _ := strings.Cut(name, "."); err == nil {
 			u.Counted[controller] = true
 		}
-		return strings.TrimSpace(string(text))
+		return strings.TrimSpace(text)
 	}
 	u.Memory = number(file("memory.current"))
 	if u.Memory > 0 {

@@ -67,7 +67,7 @@ func TestReadPressure(t *testing.T) {
 func TestWith(t *testing.T) {
 	old := Limits{Memory: 1, Pids: 5, CPUs: "0", Devices: []IOLimit{{Major: 8, ReadBPS: 1}, {Major: 9, ReadBPS: 2}}, Conf: [][2]string{{"memory.high", "1"}}}
 	got := old.With(Limits{Memory: 2, CPUQuota: -1, CPUs: "1", Devices: []IOLimit{{Major: 8, WriteBPS: 3}}, Conf: [][2]string{{"memory.high", "2"}}})
-	want := Limits{Memory: 2, Pids: 5, CPUQuota: -1, CPUs: "1", Devices: []IOLimit{{Major: 9, ReadBPS: 2}, {Major: 8, WriteBPS: 3}},
+	want := Limits{Memory: 2, Pids: 5, CPUQuota: -1, CPUs: "1", Devices: []IOLimit{{Major: 8, ReadBPS: 1, WriteBPS: 3}, {Major: 9, ReadBPS: 2}},
 		Conf: [][2]string{{"memory.high", "1"}, {"memory.high", "2"}}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -88,5 +88,41 @@ func TestLimitWithoutController(t *testing.T) {
 	}
 	if text, _ := os.ReadFile(filepath.Join(dir, "memory.max")); string(text) != "max\n" {
 		t.Errorf("memory.max is %q", text)
+	}
+}
+
+// What a kernel does not have is done otherwise, done without, or named.
+func TestFilesOfOtherKernels(t *testing.T) {
+	swap, weight := &Limits{Memory: 4096, MemorySwap: 8192}, &Limits{BlkioWeight: 100}
+	for name, tc := range map[string]struct {
+		limits *Limits
+		files  []string
+		want   map[string]string
+		err    string
+	}{
+		"all":                 {swap, []string{"memory.max", "memory.swap.max"}, map[string]string{"memory.max": "4096", "memory.swap.max": "4096"}, ""},
+		"swap is not counted": {swap, []string{"memory.max"}, map[string]string{"memory.max": "4096"}, ""},
+		"BFQ":                 {weight, []string{"io.bfq.weight", "io.weight"}, map[string]string{"io.bfq.weight": "100", "io.weight": ""}, ""},
+		"another scheduler":   {weight, []string{"io.weight"}, map[string]string{"io.weight": "default 910"}, ""},
+		"no weights":          {weight, nil, nil, "this kernel's cgroups have no io.bfq.weight nor io.weight"},
+		"no such file":        {&Limits{Conf: [][2]string{{"io.nosuch", "1"}}}, nil, nil, "this kernel's cgroups have no io.nosuch"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := cgroupDir(t, map[string]string{"cgroup.controllers": "memory io\n"})
+			for _, f := range tc.files {
+				if err := os.WriteFile(filepath.Join(dir, f), nil, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err := (&Group{Dir: dir}).Limit(tc.limits)
+			if (err == nil) != (tc.err == "") || err != nil && err.Error() != tc.err {
+				t.Errorf("got %v, want %q", err, tc.err)
+			}
+			for f, want := range tc.want {
+				if text, err := os.ReadFile(filepath.Join(dir, f)); err != nil || string(text) != want {
+					t.Errorf("%s: %q, %v, want %q", f, text, err, want)
+				}
+			}
+		})
 	}
 }

@@ -45,6 +45,7 @@ type cgroups struct {
 	own     cgroupv2.Report
 	err     error    // own could not be read
 	manager string   // socket of the user's systemd, "" if it does not answer
+	dir     string   // its cgroup, "" if that is not in sight
 	managed []string // controllers that it has from the system's
 }
 
@@ -287,6 +288,9 @@ func (p *patient) cgroups() Need {
 	if c.manager != "" {
 		missing := without(limitControllers, c.managed)
 		if len(missing) == 0 {
+			if c.dir != "" {
+				n.Rung += " in " + c.dir
+			}
 			n.Rung += " with " + strings.Join(c.managed, ", ")
 			if lacks := without(allControllers, c.managed); len(lacks) > 0 {
 				n.Rung += ", without " + strings.Join(lacks, ", ")
@@ -342,9 +346,10 @@ func detectCgroup(uid int) cgroups {
 			break
 		}
 	}
-	file := fmt.Sprintf("user.slice/user-%d.slice/user@%d.service/cgroup.controllers", uid, uid)
-	b, _ := os.ReadFile(filepath.Join(c.own.Mount, file))
-	c.managed = strings.Fields(string(b))
+	dir := fmt.Sprintf("%s/user.slice/user-%d.slice/user@%[2]d.service", c.own.Mount, uid)
+	if b, err := os.ReadFile(dir + "/cgroup.controllers"); err == nil {
+		c.dir, c.managed = dir, strings.Fields(string(b))
+	}
 	return c
 }
 

@@ -60,6 +60,11 @@ func (f *cgroupFlags) cgroup() (c container.Cgroup, err error) {
 	if c.Limits, err = f.limits(); err != nil {
 		return c, err
 	}
+	if err := checkLimits(c.Limits); err != nil {
+		return c, err
+	}
+	// A new cgroup has no limits to take away, and needs no controller for that.
+	c.Limits.Pids, c.Limits.CPUQuota = max(c.Limits.Pids, 0), max(c.Limits.CPUQuota, 0)
 	if c.Manager == cgroupv2.Disabled && !c.Limits.IsZero() {
 		return c, &adviceError{errors.New("conflicting options: a limit, and no cgroup to set it on"), "leave out --cgroups disabled, or --cgroup-manager disabled"}
 	}
@@ -74,7 +79,31 @@ func (f *cgroupFlags) cgroup() (c container.Cgroup, err error) {
 	return c, nil
 }
 
-// limits reads the flags and refuses what cannot be on this machine.
+// checkLimits refuses what cannot be on this machine.
+func checkLimits(l cgroupv2.Limits) error {
+	if err := l.Check(runtime.NumCPU()); err != nil {
+		return err
+	}
+	for _, set := range []struct{ flag, text, online string }{
+		{"cpuset-cpus", l.CPUs, "/sys/devices/system/cpu/online"},
+		{"cpuset-mems", l.Mems, "/sys/devices/system/node/online"},
+	} {
+		if set.text == "" {
+			continue
+		}
+		text, err := os.ReadFile(set.online)
+		if err != nil { // a kernel for one node alone, for instance: it is asked
+			continue
+		}
+		have := strings.TrimSpace(string(text))
+		if !cgroupv2.Covers(have, set.text) {
+			return fmt.Errorf("--%s %s: this machine has %s", set.flag, set.text, have)
+		}
+	}
+	return nil
+}
+
+// limits reads the flags.
 func (f *limitFlags) limits() (l cgroupv2.Limits, err error) {
 	for _, s := range []struct {
 		flag  string
@@ -89,7 +118,7 @@ func (f *limitFlags) limits() (l cgroupv2.Limits, err error) {
 		{"cpu-quota", f.CpuQuota, &l.CPUQuota, parseNumber},
 		{"cpu-period", signed(f.CpuPeriod), &l.CPUPeriod, parseNumber},
 		{"cpu-shares", f.CpuShares, &l.CPUShares, parseNumber},
-		{"pids-limit", f.PidsLimit, &l.Pids, parseNumber},
+		{"pids-limit", f.PidsLimit, &l.Pids, parsePids},
 		{"blkio-weight", signed(f.BlkioWeight), &l.BlkioWeight, parseNumber},
 	} {
 		if s.text == "" {
@@ -116,7 +145,7 @@ func (f *limitFlags) limits() (l cgroupv2.Limits, err error) {
 		}
 		l.Conf = append(l.Conf, [2]string{file, value})
 	}
-	return l, l.Check(runtime.NumCPU())
+	return l, nil
 }
 
 // cpus takes --cpus as a quota.
@@ -201,6 +230,15 @@ func parseSwap(s string) (int64, error) {
 		return -1, nil
 	}
 	return parseSize(s)
+}
+
+// parsePids takes 0, too, as no limit, as Docker does.
+func parsePids(s string) (int64, error) {
+	n, err := parseNumber(s)
+	if err == nil && n == 0 {
+		n = -1
+	}
+	return n, err
 }
 
 func parseNumber(s string) (int64, error) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -473,20 +474,26 @@ func parseMode(s string) (uint32, error) {
 	return uint32(n), nil
 }
 
-// parseSize reads a size in bytes with an optional unit of 1024: b, k, m, g, t.
+// parseSize reads a size in bytes with an optional unit of 1024, as Docker does:
+// 512, 64m, 64MiB, 1.5g.
 func parseSize(s string) (int64, error) {
-	digits := strings.TrimRight(strings.ToLower(s), "bi")
-	shift := 0
-	if n := len(digits); n > 0 {
-		if i := strings.IndexByte("kmgt", digits[n-1]); i >= 0 {
-			shift, digits = 10*(i+1), digits[:n-1]
+	number := strings.TrimRight(s, "bikmgtBIKMGT")
+	unit, shift := strings.ToLower(s[len(number):]), 0
+	if unit != "" {
+		if i := strings.IndexByte("kmgt", unit[0]); i >= 0 {
+			shift, unit = 10*(i+1), strings.TrimPrefix(unit[1:], "i")
 		}
 	}
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || n < 0 || n > (1<<62)>>shift {
+	whole, fraction, hasFraction := strings.Cut(number, ".")
+	n, err := strconv.ParseUint(whole, 10, 63)
+	var part uint64
+	if hasFraction && err == nil {
+		part, err = strconv.ParseUint(fraction, 10, 32)
+	}
+	if err != nil || unit != "" && unit != "b" || n > (1<<62)>>shift {
 		return 0, fmt.Errorf("%q is not a size, as 64m is", s)
 	}
-	return n << shift, nil
+	return int64(n)<<shift + int64(float64(part)/math.Pow10(len(fraction))*float64(int64(1)<<shift)), nil
 }
 
 // timeOffsets reads CLOCK=SECONDS of --time-offset (time_namespaces(7)).

@@ -58,10 +58,17 @@ func (u *updating) change(home *container.Home, id, name string) error {
 	if u.restart != nil && u.restart.Name != "" && info.Config.AutoRemove {
 		return fmt.Errorf("conflicting options: --restart, and container %s was made with --rm", name)
 	}
+	limits := u.limits.Completed(info.Limits())
+	whole := info.Limits().With(limits)
+	if !u.limits.IsZero() {
+		if err := checkLimits(whole); err != nil {
+			return err
+		}
+	}
 	folder, _, err := home.Reopen(id)
 	if err == nil {
 		defer folder.Close()
-		return u.ofStopped(folder, info)
+		return u.ofStopped(folder, whole)
 	}
 	if !errors.As(err, new(*container.RunningError)) {
 		return err
@@ -71,12 +78,13 @@ func (u *updating) change(home *container.Home, id, name string) error {
 		return err
 	}
 	defer client.Close()
-	return u.ofRunning(client)
+	return u.ofRunning(client, limits)
 }
 
-func (u *updating) ofStopped(folder *container.Folder, info container.Info) error {
+// ofStopped has the container come to limits in all.
+func (u *updating) ofStopped(folder *container.Folder, limits cgroupv2.Limits) error {
 	if !u.limits.IsZero() {
-		if err := folder.SetLimits(info.Limits().With(u.limits)); err != nil {
+		if err := folder.SetLimits(limits); err != nil {
 			return err
 		}
 	}
@@ -86,9 +94,10 @@ func (u *updating) ofStopped(folder *container.Folder, info container.Info) erro
 	return nil
 }
 
-func (u *updating) ofRunning(client *container.Client) error {
-	if !u.limits.IsZero() {
-		if err := client.Limit(u.limits); err != nil {
+// ofRunning changes what limits set.
+func (u *updating) ofRunning(client *container.Client, limits cgroupv2.Limits) error {
+	if !limits.IsZero() {
+		if err := client.Limit(limits); err != nil {
 			return err
 		}
 	}

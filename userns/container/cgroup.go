@@ -56,7 +56,7 @@ func (m *monitor) enterCgroup() error {
 	}
 	group, err := cgroupv2.Make(cgroupv2.Request{
 		Manager: c.Manager, Parent: c.Parent, ID: m.ID, Needs: c.Limits.Controllers(),
-		Pid: os.Getpid(), UID: c.UID, Runtime: c.Runtime,
+		Pids: append([]int{os.Getpid()}, m.ownUplinks()...), UID: c.UID, Runtime: c.Runtime, Grace: m.StopTimeout,
 	})
 	if m.withoutCpuset(err) {
 		return m.enterCgroup()

@@ -57,6 +57,23 @@ func (m *monitor) awaitUplinks() {
 	}
 }
 
+// ownUplinks are the network processes that are the container's alone. Like the
+// monitor they are not to end with the session that started the container.
+func (m *monitor) ownUplinks() (pids []int) {
+	for _, u := range m.uplinks {
+		if u.shared() {
+			continue
+		}
+		<-u.started
+		u.mu.Lock()
+		if u.child != nil {
+			pids = append(pids, u.child.Pid)
+		}
+		u.mu.Unlock()
+	}
+	return pids
+}
+
 // askNetworks asks for an endpoint on each network in the network namespace of
 // the process pid.
 func (m *monitor) askNetworks(pid int) error {
