@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -29,6 +30,8 @@ func main() {
 	logs := flag.Int("log", 500, "what a container writes to its log, MB")
 	transfers := flag.Int("transfers", 3, "times that each program moves data through a network")
 	crowd := flag.Int("containers", 1000, "containers that are listed, and that run at one time")
+	watched := flag.Int("stats", 100, "containers whose use is shown")
+	only := flag.String("only", "", "measure only this: startup, commands, cgroups, stats, logs, listing, crowd, network or pull")
 	if len(os.Args) == 5 && os.Args[1] == clientWord {
 		if err := clientMain(os.Args[2], os.Args[3], os.Args[4]); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
@@ -41,7 +44,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
-	if err := run(*rounds, *pulls, *megabytes, *logs, *transfers, *crowd); err != nil {
+	if err := run(*only, sizes{*rounds, *pulls, *megabytes, *logs, *transfers, *crowd, *watched}); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -54,10 +57,19 @@ type bench struct {
 	client string // a copy of this program, for containers
 	alpine string // root file system, tar.gz
 
+	cgroup *os.File // where commands are started; nil: where this program is
+
+	alone    bool  // podman takes no part in what was asked for
 	noPodman error // why podman takes no part
 }
 
-func run(rounds, pulls, megabytes, logs, transfers, crowd int) error {
+// alone are the parts in which podman takes no part.
+var alone = []string{"cgroups", "stats", "listing", "crowd"}
+
+// sizes say how much is measured.
+type sizes struct{ rounds, pulls, megabytes, logs, transfers, crowd, watched int }
+
+func run(only string, n sizes) error {
 	who, err := account.Ensure(account.Plain)
 	if err != nil {
 		return err
@@ -74,7 +86,7 @@ func run(rounds, pulls, megabytes, logs, transfers, crowd int) error {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return err
 	}
-	b := new(bench)
+	b := &bench{alone: slices.Contains(alone, only)}
 	if b.rbox, err = account.CopyBinary(top, dir); err != nil {
 		return err
 	}
@@ -104,25 +116,33 @@ func run(rounds, pulls, megabytes, logs, transfers, crowd int) error {
 	if err := b.load(); err != nil {
 		return err
 	}
+	begun := false
 	for _, part := range []struct {
+		name    string
 		size    int
 		measure func() error
 	}{
-		{rounds, func() error { return b.startup(rounds) }},
-		{rounds, func() error { return b.commands(rounds) }},
-		{logs, func() error { return b.logs(logs) }},
-		{min(rounds, crowd), func() error { return b.listing(rounds, crowd) }},
-		{crowd, func() error { return b.crowd(rounds, crowd) }},
-		{transfers, func() error { return b.network(transfers) }},
-		{pulls, func() error { return b.pull(dir, pulls, megabytes) }},
+		{"startup", n.rounds, func() error { return b.startup(n.rounds) }},
+		{"commands", n.rounds, func() error { return b.commands(n.rounds) }},
+		{"cgroups", n.rounds, func() error { return b.cgroups(n.rounds) }},
+		{"stats", min(n.rounds, n.watched), func() error { return b.stats(n.rounds, n.watched) }},
+		{"logs", n.logs, func() error { return b.logs(n.logs) }},
+		{"listing", min(n.rounds, n.crowd), func() error { return b.listing(n.rounds, n.crowd) }},
+		{"crowd", n.crowd, func() error { return b.crowd(n.rounds, n.crowd) }},
+		{"network", n.transfers, func() error { return b.network(n.transfers) }},
+		{"pull", n.pulls, func() error { return b.pull(dir, n.pulls, n.megabytes) }},
 	} {
-		if part.size <= 0 {
+		if part.size <= 0 || only != "" && only != part.name {
 			continue
 		}
+		begun = true
 		if partErr := part.measure(); partErr != nil {
 			fmt.Printf("  not measured: %v\n\n", partErr)
 			err = errors.Join(err, partErr)
 		}
+	}
+	if !begun {
+		return errors.New("there is nothing to measure")
 	}
 	return err
 }
@@ -160,6 +180,10 @@ func (b *bench) load() error {
 	if _, err := b.run(b.rbox, "import", b.alpine, "alpine"); err != nil {
 		return err
 	}
+	if b.alone {
+		b.noPodman = errors.New("not needed")
+		return nil
+	}
 	if b.noPodman = b.lookPath("podman"); b.noPodman == nil {
 		_, b.noPodman = b.run("podman", b.podman("import", b.alpine, podmanImage)...)
 	}
@@ -181,7 +205,7 @@ func (b *bench) endRbox() {
 
 // endPodman does so, and ends the process that holds podman's user namespace.
 func (b *bench) endPodman() {
-	if b.lookPath("podman") == nil {
+	if !b.alone && b.lookPath("podman") == nil {
 		b.run("podman", b.podman("rm", "-f", "-a", "-t", "0")...)
 		b.run("podman", b.podman("system", "migrate")...)
 	}
