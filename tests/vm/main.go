@@ -8,6 +8,7 @@
 //
 //	go run ./tests/vm                     # what `make test` runs in the guest
 //	go run ./tests/vm -run TestPause -v   # these end-to-end tests, and what they print
+//	go run ./tests/vm -bench              # what control groups cost, beside crun
 package main
 
 import (
@@ -25,6 +26,7 @@ func main() {
 	asJSON := flag.Bool("json", false, "print events as `go test -json` does")
 	only := flag.String("run", "", "run only the end-to-end tests that match this")
 	verbose := flag.Bool("v", false, "print all that tests print")
+	bench := flag.Bool("bench", false, "run no tests, but the benchmark of control groups")
 	flag.Parse()
 
 	p := printer{json: *asJSON, verbose: *verbose, texts: map[string]string{}}
@@ -32,7 +34,11 @@ func main() {
 		p.skip(reason)
 		return
 	}
-	status, err := runGuest(selection(*only), p.line)
+	chosen := selection(*only)
+	if *bench {
+		chosen = []suite{benchmark}
+	}
+	status, err := runGuest(chosen, p.line)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "vm:", err)
 		status = 1

@@ -13,8 +13,8 @@ import (
 
 // makePayload makes file, a file system with all that the guest runs: the
 // checkout as far as tests look at it, with their binaries in place of sources,
-// and the program run, which runs them. Beside the checkout lies the folder
-// shared, where this machine has it.
+// and the programs run and job, which run them in two ways (guest/rbox-tests).
+// Beside the checkout lies the folder shared, where this machine has it.
 func makePayload(scratch string, s []suite) (file string, err error) {
 	tree := filepath.Join(scratch, "payload")
 	if err := os.MkdirAll(filepath.Join(tree, "rbox/bin"), 0o755); err != nil {
@@ -27,16 +27,21 @@ func makePayload(scratch string, s []suite) (file string, err error) {
 	if err := goCommand("build", "-o", filepath.Join(tree, "test2json"), "cmd/test2json"); err != nil {
 		return "", err
 	}
-	script := fmt.Sprintf("#!/bin/sh\nexport RBOX_TESTS_PATIENCE=%d\nstatus=0\n", slowness)
+	scripts := map[string]string{}
 	for _, one := range s {
 		if err := one.install(tree); err != nil {
 			return "", err
 		}
-		script += one.command()
+		scripts[one.script()] += one.command()
 	}
-	script += "exit $status\n"
-	if err := os.WriteFile(filepath.Join(tree, "run"), []byte(script), 0o755); err != nil {
-		return "", err
+	if scripts["run"] == "" {
+		scripts["run"] = "exit 0\n"
+	}
+	for name, commands := range scripts {
+		text := fmt.Sprintf("#!/bin/sh\nexport RBOX_TESTS_PATIENCE=%d\nstatus=0\n%sexit $status\n", slowness, commands)
+		if err := os.WriteFile(filepath.Join(tree, name), []byte(text), 0o755); err != nil {
+			return "", err
+		}
 	}
 	const shared = "../shared/images"
 	if archives, _ := filepath.Glob(shared + "/*.tar.gz"); len(archives) > 0 {
@@ -52,9 +57,14 @@ func makePayload(scratch string, s []suite) (file string, err error) {
 	return file, makeFileSystem(tree, file, fmt.Sprintf("%dM", size>>20+size>>23+16), "payload")
 }
 
-// install puts the suite's test binary where its package is, with its test data.
+// install puts the suite's test binary where its package is, with its test data,
+// unless another suite of the package has done so.
 func (s suite) install(tree string) error {
 	dir := filepath.Join(tree, "rbox", s.pkg)
+	binary := filepath.Join(dir, "tests")
+	if _, err := os.Stat(binary); err == nil {
+		return nil
+	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -64,13 +74,35 @@ func (s suite) install(tree string) error {
 			return err
 		}
 	}
-	return goCommand("test", "-c", "-o", filepath.Join(dir, "tests"), "./"+s.pkg)
+	if s.program != "" {
+		return goCommand("build", "-o", binary, "./"+s.pkg)
+	}
+	return goCommand("test", "-c", "-o", binary, "./"+s.pkg)
+}
+
+// script is the program of the guest that runs the suite.
+func (s suite) script() string {
+	if s.job {
+		return "job"
+	}
+	return "run"
+}
+
+// name is the suite's package, or in a job something below it.
+func (s suite) name() string {
+	if s.job {
+		return s.pkg + "/job"
+	}
+	return s.pkg
 }
 
 // command runs the suite in the guest, printing the events that `go test -json` would.
 func (s suite) command() string {
+	if s.program != "" {
+		return fmt.Sprintf("cd /rbox/rbox && %s/tests %s || status=1\n", s.pkg, s.program)
+	}
 	args := []string{
-		"../" + strings.Repeat("../", strings.Count(s.pkg, "/")) + "../test2json", "-t", "-p", "guest/rbox/" + s.pkg,
+		"../" + strings.Repeat("../", strings.Count(s.pkg, "/")) + "../test2json", "-t", "-p", "guest/rbox/" + s.name(),
 		"./tests", "-test.v=test2json", "-test.parallel=4", fmt.Sprintf("-test.timeout=%v", suiteLimit), "-test.run=" + s.run,
 	}
 	for i, a := range args {
