@@ -72,3 +72,22 @@ func TestExecutableOfTheMonitor(t *testing.T) {
 		t.Errorf("chmod of the monitor's executable: %v", got)
 	}
 }
+
+// What becomes a program of exec has the monitor's memory until then. A
+// container that holds it up on its way, with all capabilities, cannot look into
+// that, nor at what the monitor has open (CVE-2016-9962).
+func TestMemoryOfTheMonitor(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, keeps)
+	probe := buildProbe(t, b)
+	b.must("run", "-d", "--name", "box", "--privileged", "-v", probe+":/probe:ro", "alpine", "/probe", "ambush", "/x")
+	b.seeLog("box", "ready")
+	p := b.start(call{args: []string{"exec", "-w", "/x", "box", "true"}})
+	b.must("wait", "box")
+	if got := b.must("logs", "box"); got != "ready\nEPERM" {
+		t.Errorf("the container says %q", got)
+	}
+	if got := p.wait(); got.status == 0 {
+		t.Errorf("exec was not held up: %v", got)
+	}
+}

@@ -92,7 +92,11 @@ func TestSeccompThatForbidsAll(t *testing.T) {
 		"all, by a trap":  fmt.Sprintf(only, "SCMP_ACT_TRAP"),
 	} {
 		option := "seccomp=" + b.file("profile.json", text, 0o644)
-		for _, flags := range [][]string{nil, {"-u", "1000"}, {"-t"}, {"--time-offset", "monotonic=60"}} {
+		kinds := [][]string{nil, {"-u", "1000"}, {"-t"}, {"--time-offset", "monotonic=60"}}
+		if name != "writing" {
+			kinds = kinds[:1]
+		}
+		for _, flags := range kinds {
 			t.Run(strings.Join(append([]string{name}, flags...), " "), func(t *testing.T) {
 				told.check(t, b.rbox(slices.Concat([]string{"run", "--rm", "--security-opt", option}, flags, []string{"alpine", "nosuch"})...))
 			})

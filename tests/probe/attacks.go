@@ -18,6 +18,7 @@ func attacks() map[string]func(arg string) error {
 		"type":     typeIntoTerminals,
 		"trespass": trespass,
 		"knock":    knock,
+		"ambush":   ambush,
 	}
 }
 
@@ -48,6 +49,53 @@ func knock(path string) error {
 		return err
 	}
 	return unix.EPROTOTYPE
+}
+
+// ambush makes dir a file system that never answers (fuse(4)): whoever enters it
+// waits. It tries to get into the next process that there is, and tells which
+// ways lead in.
+func ambush(dir string) error {
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd) // which ends the wait
+	if err := unix.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount("none", dir, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fd)); err != nil {
+		return err
+	}
+	known := processes()
+	fmt.Println("ready")
+	for {
+		for pid := range processes() {
+			if known[pid] {
+				continue
+			}
+			if ways := intrusions(pid); ways != nil {
+				fmt.Println(strings.Join(ways, "; "))
+				return nil
+			}
+			if unix.Kill(pid, 0) != nil { // it was too quick
+				known[pid] = true
+				continue
+			}
+			return unix.EPERM
+		}
+	}
+}
+
+// processes are the numbers of those in sight.
+func processes() map[int]bool {
+	all := map[int]bool{}
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil {
+			all[pid] = true
+		}
+	}
+	return all
 }
 
 // typeIntoTerminals pushes arg into the input of all terminals there are to be

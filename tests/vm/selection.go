@@ -55,6 +55,8 @@ var selected = []string{
 	"TestControlGroups",
 	// Namespaces and what is in them.
 	"TestNamespacesAreNew", "TestTimeOffsets", "TestProc", "TestExecutableOfTheMonitor", "TestDescriptorsOfTheMonitor",
+	// Confinement.
+	"TestMaskedPaths", "TestSeccompStays", "TestSeccompThatForbidsAll",
 	// Ids.
 	"TestAllSubordinateIDsAreMapped", "TestOwnersInTheImage",
 	// Root file systems.
