@@ -46,11 +46,18 @@ func TestEscapeSequencesOfImages(t *testing.T) {
 	b := newBox(t, keeps)
 	const evil = "\x1b]0;OWNED\a\u009b31m\u202e\nforged-line"
 	b.must("import", "--change", "LABEL evil="+strings.ReplaceAll(evil, "\n", ""), run.alpine, "evil")
-	b.must("run", "-d", "--name", "evil", "--label", "mine="+evil, "evil", "sh", "-c", "sleep 1000 # "+evil)
+	b.must("run", "-d", "--name", "evil", "--label", "mine="+evil, "--health-cmd", "printf '%s' '"+evil+"'", "--health-interval", "1s",
+		"evil", "sh", "-c", "touch '/tmp/"+evil+"'; mkdir '/"+evil+"'; echo up; sleep 1000 # "+evil)
+	b.seeLog("evil", "up")
+	if !eventually(callLimit, func() bool { return b.must("inspect", "-f", "{{len .State.Health.Log}}", "evil") != "0" }) {
+		t.Error("no health check is told of")
+	}
 	for _, args := range [][]string{
 		{"ps", "-a"}, {"ps", "-a", "--no-trunc"}, {"inspect", "evil"}, {"image", "inspect", "evil"}, {"images"}, {"history", "evil"},
 		{"ps", "--format", "table {{.Names}}\t{{.Labels}}\t{{.Command}}"}, {"run", "--rm", "evil", "/no/such" + evil}, {"exec", "evil", evil},
 		{"run", "--rm", "-w", "/etc/passwd" + evil, "evil", "true"},
+		{"top", "evil"}, {"stats", "--no-stream", "evil"}, {"events", "--since", "1h", "--until", "0s"}, {"doctor", "--security", "evil"},
+		{"cp", "evil:/tmp/" + evil + "/x", "-"}, {"cp", "evil:/" + evil + "/.", "/no/such" + evil}, {"port", "evil"}, {"export", "-o", "/no/such" + evil, "evil"},
 	} {
 		got := b.rbox(args...)
 		for _, raw := range []string{"\x1b", "\a", "\u009b", "\u202e"} {
@@ -58,12 +65,17 @@ func TestEscapeSequencesOfImages(t *testing.T) {
 				t.Errorf("rbox %s shows %q raw: %v", args[0], raw, got)
 			}
 		}
-		if args[0] == "ps" && args[1] == "-a" && strings.Contains(got.stdout, "\nforged") {
+		if (args[0] == "events" || args[0] == "ps" && args[1] == "-a") && strings.Contains(got.stdout, "\nforged") {
 			t.Errorf("rbox %s: a line is forged: %v", args[0], got)
 		}
 	}
-	// On a terminal templates are shown so, too; to programs as they are.
+	// On a terminal names of files are shown so, too, each on a line.
 	term := newTerminal(b)
+	if got := b.do(call{args: []string{"diff", "evil"}, tty: term}); got.status != 0 || strings.ContainsAny(got.stdout, "\x1b\a\u009b") || strings.Contains(got.stdout, "\nforged") {
+		t.Errorf("diff on a terminal: %v", got)
+	}
+	// So are templates; to programs as they are.
+	term = newTerminal(b)
 	const format = "{{.Labels}}"
 	if got := b.do(call{args: []string{"ps", "--format", format}, tty: term}); got.status != 0 || strings.Contains(got.stdout, "\x1b") {
 		t.Errorf("on a terminal: %v", got)

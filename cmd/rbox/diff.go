@@ -5,7 +5,6 @@ package main
 import (
 	"bufio"
 	"fmt"
-	"io"
 )
 
 // DiffCmd shows what a container changed.
@@ -30,9 +29,9 @@ func (c *DiffCmd) Run(app *App) error {
 		return err
 	}
 	out := bufio.NewWriter(app.Stdout)
-	lines := io.Writer(out)
+	shown := func(path string) string { return path }
 	if forPeople(app.Stdout) != app.Stdout {
-		lines = visibleWriter{out}
+		shown = inCell
 	}
 	for {
 		r, err := files.answer()
@@ -40,7 +39,7 @@ func (c *DiffCmd) Run(app *App) error {
 			return orInterrupted(ctx, err)
 		}
 		for _, change := range r.Changes {
-			fmt.Fprintf(lines, "%c %s\n", change.Kind, change.Path)
+			fmt.Fprintf(out, "%c %s\n", change.Kind, shown(string(change.Path)))
 		}
 		if r.Done {
 			return out.Flush()

@@ -88,17 +88,18 @@ func (c *EventsCmd) printer(w io.Writer) (func(events.Event) error, error) {
 	}, nil
 }
 
-// eventLine is how Docker's command line writes an event.
+// eventLine is how Docker's command line writes an event, on one line whatever
+// labels and commands hold.
 func eventLine(e events.Event) string {
 	line := fmt.Sprintf("%s %s %s %s", e.Time.Local().Format("2006-01-02T15:04:05.000000000Z07:00"), e.Type, e.Action, e.ID)
 	if len(e.Attributes) == 0 {
-		return line + "\n"
+		return inCell(line) + "\n"
 	}
 	var words []string
 	for _, k := range slices.Sorted(maps.Keys(e.Attributes)) {
 		words = append(words, k+"="+e.Attributes[k])
 	}
-	return line + " (" + strings.Join(words, ", ") + ")\n"
+	return inCell(line+" ("+strings.Join(words, ", ")+")") + "\n"
 }
 
 // An eventDetail is an event with Docker's names (Engine API, EventMessage).

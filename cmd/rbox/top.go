@@ -43,7 +43,7 @@ func (c *TopCmd) Run(app *App) error {
 	if err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(app.Stdout, 20, 1, 3, ' ', 0) // Docker's
+	w := tabwriter.NewWriter(visibleWriter{app.Stdout}, 20, 1, 3, ' ', 0) // Docker's
 	for _, row := range rows {
 		fmt.Fprintln(w, strings.Join(row, "\t"))
 	}
