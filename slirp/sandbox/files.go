@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"rbox/landlock"
+	"rbox/slirp/landlock"
 )
 
 // fence is what n takes of files. It says nothing of TCP: a container may connect to any port.

@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"rbox/landlock"
 	"rbox/slirp"
+	"rbox/slirp/landlock"
 )
 
 // A Need is what the process still has to do.

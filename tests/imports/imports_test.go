@@ -20,7 +20,7 @@ var mayImport = map[string][]string{
 	"cmd/stage":        {"userns/...", "userns", "idmap", "rootfs", "cgroupv2"},
 	"cmd/network":      {"slirp/process"},
 	"userns":           {"idmap", "userns/wire"},
-	"userns/container": {"userns", "userns/container/...", "userns/wire", "userns/stage", "userns/confine", "idmap", "rootfs", "rootfs/volume", "cgroupv2", "slirp", "landlock"},
+	"userns/container": {"userns", "userns/container/...", "userns/wire", "userns/stage", "userns/confine", "idmap", "rootfs", "rootfs/volume", "cgroupv2", "slirp", "slirp/landlock"},
 	"userns/stage":     {"userns", "userns/confine", "idmap", "rootfs"}, // whose types a plan is made of
 	"rootfs":           {"userns/wire"},                                 // which imports nothing of ours
 	"rootfs/store":     {"rootfs", "userns/wire", "rootfs/image", "rootfs/layer", "idmap"},
@@ -29,7 +29,7 @@ var mayImport = map[string][]string{
 	"rootfs/volume":    {"rootfs", "rootfs/filecopy"},
 
 	"slirp/process":     {"slirp/link", "slirp/publish", "slirp/stack", "slirp/dns", "slirp/sandbox"}, // the network process: nothing else carries a network stack
-	"slirp/sandbox":     {"landlock"},
+	"slirp/sandbox":     {"slirp/landlock"},
 	"slirp/sandbox/gen": {"userns/confine/seccomp"},     // which is run beforehand
 	"slirp/stack":       {"slirp/publish", "slirp/tcp"}, // listeners, and containers' connections
 

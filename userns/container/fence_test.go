@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"rbox/landlock"
+	"rbox/slirp/landlock"
 )
 
 // Who deletes a container's folder can delete that, with what lies in a place, and nothing else.

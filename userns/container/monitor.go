@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rbox/cgroupv2"
-	"rbox/landlock"
 	"rbox/rootfs"
+	"rbox/slirp/landlock"
 	"rbox/userns"
 	"rbox/userns/container/logfile"
 )
