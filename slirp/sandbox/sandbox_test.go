@@ -12,11 +12,13 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -42,6 +44,9 @@ func inside(what []string) {
 	if _, _, errno := syscall.AllThreadsSyscall(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); errno != 0 {
 		fail(errno)
 	}
+	if errno, ok := strings.CutPrefix(kind, "without "); ok {
+		forbid(errno)
+	}
 	need := Need{Follow: []string{"/etc/resolv.conf", filepath.Join(dir, "etc/resolv.conf")}}
 	if kind == "named" {
 		need.Named, need.Dir = true, dir
@@ -66,6 +71,28 @@ func inside(what []string) {
 func fail(err error) {
 	fmt.Println("failed", err)
 	os.Exit(3)
+}
+
+// forbid makes the calls that restrict a process fail with errno, as kernels without them do, and
+// sandboxes that allow none inside.
+func forbid(errno string) {
+	n, err := strconv.Atoi(errno)
+	if err != nil {
+		fail(err)
+	}
+	const number = 0 // where struct seccomp_data has the call's
+	filter := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: number},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_SECCOMP, Jt: 1},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_LANDLOCK_CREATE_RULESET, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(n)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	}
+	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	if _, _, errno := syscall.AllThreadsSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog))); errno != 0 {
+		fail(errno)
+	}
+	runtime.KeepAlive(filter)
 }
 
 // threads starts some that wait until the channel is closed.
@@ -467,6 +494,16 @@ func deep(n int, prior *[1 << 16]byte) error {
 		return errors.New(string(prior[:1]))
 	}
 	return errors.Join(deep(n-1, &here), errors.New(string(prior[:1])))
+}
+
+// Where the kernel has none of this, or forbids it, the process goes on without.
+func TestWithout(t *testing.T) {
+	for _, errno := range []unix.Errno{unix.ENOSYS, unix.EPERM} {
+		out, landlock, err := enter(t, fmt.Sprintf("without %d", int(errno)), "tcp", nil)
+		if out != "done\n" || landlock || err != nil {
+			t.Errorf("%v: %v, %s", errno, err, out)
+		}
+	}
 }
 
 func TestWork(t *testing.T) {
