@@ -102,8 +102,8 @@ func underAttack(t *testing.T) (b *box, canary string) {
 	shared := b.own(filepath.Join(b.home, "shared"))
 	b.load("forged", alpineImage(t, v1.Config{}, layer(t, images.Entry{Name: "dev/null", Link: canary + "/file"},
 		images.Entry{Name: "dev/console", Link: canary + "/file"}, images.Entry{Name: "dev/mqueue", Link: canary}, images.Entry{Name: "work", Link: canary})))
-	attacker.must("run", "-d", "--name", "swap", "-v", shared+":/v", "alpine", "sh", "-c", fmt.Sprintf(`cd /v; mkdir d spare; ln -s %s l; echo up
-		while :; do mv -T d spare/d; mv -T l d; mv -T d l; mv -T spare/d d; done 2>/dev/null`, canary))
+	attacker.must("run", "-d", "--name", "swap", "-v", shared+":/v", "-v", buildProbe(t, attacker)+":/probe:ro", "alpine", "sh", "-c",
+		fmt.Sprintf("cd /v; mkdir d; ln -s %s l; exec /probe swap d,l", canary))
 	attacker.seeLog("swap", "up")
 	return b, canary
 }

@@ -224,8 +224,8 @@ func TestMountRaces(t *testing.T) {
 	b := newBox(t, keeps)
 	canary := b.own(filepath.Join(b.home, "canary"))
 	b.file("data/file", "x\n", 0o644)
-	b.must("run", "-d", "--name", "swap", "-v", "shared:/v", "alpine", "sh", "-c", fmt.Sprintf(`mkdir /v/d /v/spare; ln -s %s /v/l; echo up
-		while :; do mv -T /v/d /v/spare/d; mv -T /v/l /v/d; mv -T /v/d /v/l; mv -T /v/spare/d /v/d; done`, canary))
+	b.must("run", "-d", "--name", "swap", "-v", "shared:/v", "-v", buildProbe(t, b)+":/probe:ro", "alpine", "sh", "-c",
+		fmt.Sprintf("mkdir /v/d; ln -s %s /v/l; exec /probe swap /v/d,/v/l", canary))
 	b.seeLog("swap", "up")
 	ran := 0
 	for i := range 30 {

@@ -336,11 +336,10 @@ func TestCpRaces(t *testing.T) {
 	b := newBox(t)
 	secrets := b.fresh("echo of the host >f; mkdir sub; echo of the host >sub/f")
 	b.removed("swap")
-	b.must("run", "-d", "--name", "swap", "alpine", "sh", "-c", fmt.Sprintf(`
-		mkdir -p /a/d/sub /a/spare; echo inside >/a/d/f; echo inside >/a/d/sub/f; ln -s %s /a/l
+	b.must("run", "-d", "--name", "swap", "-v", buildProbe(t, b)+":/probe:ro", "alpine", "sh", "-c", fmt.Sprintf(`
+		mkdir -p /a/d/sub; echo inside >/a/d/f; echo inside >/a/d/sub/f; ln -s %s /a/l
 		mkdir -p %[1]s/sub; echo inside >%[1]s/f; echo inside >%[1]s/sub/f
-		echo ready >/ready
-		while :; do mv -T /a/d /a/spare/d; mv -T /a/l /a/d; mv -T /a/d /a/l; mv -T /a/spare/d /a/d; done`, secrets))
+		echo ready >/ready; exec /probe swap /a/d,/a/l`, secrets))
 	if !eventually(callLimit, func() bool { return b.rbox("cp", "swap:/ready", "-").status == 0 }) {
 		t.Fatal("the container does not get ready")
 	}

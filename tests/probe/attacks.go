@@ -19,6 +19,7 @@ func attacks() map[string]func(arg string) error {
 		"trespass": trespass,
 		"knock":    knock,
 		"ambush":   ambush,
+		"swap":     swap,
 	}
 }
 
@@ -82,6 +83,18 @@ func ambush(dir string) error {
 				continue
 			}
 			return unix.EPERM
+		}
+	}
+}
+
+// swap makes two names, with a comma, each what the other was, again and again:
+// neither is missing in between.
+func swap(arg string) error {
+	a, b, _ := strings.Cut(arg, ",")
+	fmt.Println("up")
+	for {
+		if err := unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE); err != nil {
+			return err
 		}
 	}
 }
