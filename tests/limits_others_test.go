@@ -141,13 +141,13 @@ func (b *box) other(prog string, args ...string) {
 func (b *box) limitsByCrun(bundle, resources, path string) map[string]string {
 	b.t.Helper()
 	b.writeSpec(bundle, resources, path)
-	manager := "--cgroup-manager=cgroupfs"
+	manager, root := "--cgroup-manager=cgroupfs", "--root="+filepath.Join(b.home, "crun")
 	if path == "" {
 		manager = "--cgroup-manager=systemd"
 	}
 	pidFile := filepath.Join(b.home, "crun.pid")
-	b.other("crun", manager, "run", "--detach", "--bundle", bundle, "--pid-file", pidFile, "box")
-	defer b.other("crun", manager, "delete", "--force", "box")
+	b.other("crun", manager, root, "run", "--detach", "--bundle", bundle, "--pid-file", pidFile, "box")
+	defer b.other("crun", manager, root, "delete", "--force", "box")
 	return b.limitsOf(pidFile)
 }
 
