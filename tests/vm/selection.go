@@ -16,7 +16,7 @@ type suite struct {
 
 // benchmark is what tells systemd's part, which most machines that build rbox do
 // not have. Times are the guest's, so that their ratios alone say something.
-var benchmark = suite{pkg: "tests/bench", program: "-only cgroups -rounds 15"}
+var benchmark = suite{pkg: "tests/bench", program: "-only cgroups -rounds 10"}
 
 // selection is what runs in the guest: the packages that meet the kernel, and
 // some end-to-end tests, or of those alone the ones that match only.
