@@ -166,6 +166,15 @@ func TestStoppedMonitor(t *testing.T) {
 			b.must("rm", "-f", "box")
 		}
 	}
+	// Stopped once it has answered, while its end is waited for.
+	b.must("run", "-d", "--name", "box", "alpine", "sh", "-c", "trap 'echo asked' TERM; while :; do sleep 0.1; done")
+	monitor := b.monitor("box")
+	p := b.start(call{args: words("stop -t 5 box"), limit: 60 * time.Second})
+	if !eventually(10*time.Second, func() bool { return b.must("logs", "box") == "asked" }) {
+		t.Error("the program was not asked to end")
+	}
+	syscall.Kill(monitor, syscall.SIGSTOP)
+	want{stdout: "box\n"}.check(t, p.wait())
 }
 
 // Who waits for a container whose monitor cannot be reached is told so, and of

@@ -235,14 +235,21 @@ func (c *Client) within(limit time.Duration) {
 }
 
 func (c *Client) awaitEnd(limit time.Duration) (*ended, error) {
-	if limit >= 0 {
-		c.within(max(limit, time.Microsecond))
-		defer c.within(0)
-	}
-	for {
+	defer c.within(0)
+	for begun := time.Now(); ; {
+		pause := time.Duration(0)
+		if limit >= 0 {
+			pause = max(limit-time.Since(begun), time.Microsecond)
+		}
+		if c.toEnd && (pause == 0 || pause > askPause) {
+			pause = askPause
+		}
+		c.within(pause)
 		m, files, err := receive(c.fd())
 		closeFiles(files)
 		switch {
+		case err == unix.EAGAIN && c.toEnd && (limit < 0 || time.Since(begun) < limit):
+			c.home.wake(c.id) // a signal may have stopped it since it answered
 		case err == unix.EAGAIN:
 			return nil, nil
 		case err != nil:
