@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -166,8 +167,9 @@ func (o *ownCgroup) limits() (flags []string, resources string) {
 	text, _ := os.ReadFile("/sys/fs/cgroup" + o.path + "/cgroup.controllers")
 	have := strings.Fields(string(text))
 	if (cgroupv2.Report{Controllers: have}).Missing("cpu", "memory", "pids") == nil {
-		return strings.Fields("-m 64m --cpu-quota 50000 --pids-limit 64"),
-			`{"memory": {"limit": 67108864, "swap": 134217728}, "cpu": {"quota": 50000, "period": 100000}, "pids": {"limit": 64}}`
+		quota := 100000 * runtime.NumCPU() // one that holds nothing up
+		return strings.Fields(fmt.Sprintf("-m 64m --cpu-quota %d --pids-limit 64", quota)),
+			fmt.Sprintf(`{"memory": {"limit": 67108864, "swap": 134217728}, "cpu": {"quota": %d, "period": 100000}, "pids": {"limit": 64}}`, quota)
 	}
 	return strings.Fields("--cgroup-conf cgroup.max.depth=10"), `{"unified": {"cgroup.max.depth": "10"}}`
 }
