@@ -38,7 +38,6 @@ func homeOf(t *testing.T, how []string, options ...boxOption) *box {
 	b := newBox(t, append(options, noImage)...)
 	real := b.own(filepath.Join(b.dir, "real"))
 	b.own(b.root)
-	shared(t, b.dir)
 	b.env = append(b.env, "TMPDIR="+b.own(filepath.Join(b.dir, "local")))
 	want{}.check(t, b.do(call{prog: "bindfs", args: append(how, "--no-allow-other", real, b.root)}))
 	t.Cleanup(func() {
@@ -54,24 +53,6 @@ func homeOf(t *testing.T, how []string, options ...boxOption) *box {
 		}
 	})
 	return b
-}
-
-// shared makes what is mounted below dir go from other mount namespaces, too, when
-// it goes from here, as where systemd has made / shared (mount_namespaces(7)): else
-// every container of another test that starts meanwhile keeps bindfs running.
-func shared(t *testing.T, dir string) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		return
-	}
-	err := syscall.Mount(dir, dir, "", syscall.MS_BIND, "")
-	if err == nil {
-		t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
-		err = syscall.Mount("", dir, "", syscall.MS_SHARED, "")
-	}
-	if err != nil {
-		t.Fatalf("make %s a shared mount: %v", dir, err)
-	}
 }
 
 // place is where layers lie by rbox info, which has to be below local.

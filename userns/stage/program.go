@@ -107,7 +107,6 @@ func enterRoot(c *userns.Program, target string) {
 	root := c.Str(target)
 	c.Call("bind the root file system", unix.SYS_MOUNT, root, root, 0, unix.MS_BIND|unix.MS_REC, 0)
 	c.Call("enter the root file system", unix.SYS_CHDIR, root)
-	c.Call("make its mounts private", unix.SYS_MOUNT, 0, c.Str("."), 0, unix.MS_REC|unix.MS_PRIVATE, 0)
 }
 
 // HostProc is the note of a container that got the host's /proc.
@@ -264,12 +263,15 @@ func (p *Plan) ownSettings() (names []string) {
 }
 
 // leaveHost makes the working directory the root and lets go of the old one,
-// so that no path leads to the host.
+// so that no path leads to the host. What is mounted or unmounted there comes to
+// the container no more: nothing of it is a slave (mount_namespaces(7)).
 func leaveHost(c *userns.Program) {
 	dot := c.Str(".")
 	c.Call("pivot_root", unix.SYS_PIVOT_ROOT, dot, dot)
 	c.Call("unmount the host's root", unix.SYS_UMOUNT2, dot, unix.MNT_DETACH)
-	c.Call("chdir /", unix.SYS_CHDIR, c.Str("/"))
+	root := c.Str("/")
+	c.Call("chdir /", unix.SYS_CHDIR, root)
+	c.Call("make all mounts private", unix.SYS_MOUNT, 0, root, 0, unix.MS_REC|unix.MS_PRIVATE, 0)
 }
 
 // attach gives the process its session, its descriptors and its limits. What

@@ -42,7 +42,8 @@ func plan() *Plan {
 // Each pair holds in every kind of container that has both steps.
 var order = [][2]string{
 	{"wait for the parent", "bind the root file system"},
-	{"make its mounts private", "pivot_root"},
+	{"chdir /", "make all mounts private"}, // the masks, too
+	{"make all mounts private", "drop a capability"},
 	{"mount proc", "mask /proc/kcore"}, // nothing may cover the mask
 	{"mount proc", "make /proc/sys read-only"},
 	{"mask /proc/kcore", "pivot_root"},
@@ -127,7 +128,7 @@ func TestProgramOrder(t *testing.T) {
 func inEvery(t *testing.T, got []string) {
 	t.Helper()
 	for _, step := range []string{
-		"wait for the parent", "make its mounts private", "pivot_root", "unmount the host's root", "mask /proc/kcore",
+		"wait for the parent", "make all mounts private", "pivot_root", "unmount the host's root", "mask /proc/kcore",
 		"make /proc/sys read-only", "make / read-only", "close other descriptors", "drop a capability",
 		"set the group id", "set the user id", "prctl", "find the parent alive", "reset signals", "install the seccomp filter",
 	} {
