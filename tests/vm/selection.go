@@ -58,11 +58,11 @@ var selected = []string{
 	// Confinement.
 	"TestMaskedPaths", "TestSeccompStays", "TestSeccompThatForbidsAll",
 	// Ids.
-	"TestAllSubordinateIDsAreMapped", "TestOwnersInTheImage",
+	"TestAllSubordinateIDsAreMapped",
 	// Root file systems.
 	"TestImageOf500Layers",
 	// Lives of containers.
-	"TestCreateAndStart", "TestRunDetached", "TestStop", "TestExec",
+	"TestRunDetached", "TestExec",
 	// Faults.
 	"TestKeeperKilled",
 	// What rbox finds of the host.
